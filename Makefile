@@ -1,0 +1,61 @@
+# `make` prints these words. Each one sets up what it needs in .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+DEMO := smollm2-135m-instruct-cpu
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The environment is a function of these files: a change of either makes it anew.
+SETUP := pyproject.toml constraints.txt
+
+.PHONY: help
+help: ## print these words
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
+
+$(READY): $(SETUP)
+	@.ci/system-packages
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q 'pip>=25.1'
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container]' --group dev
+	@touch $@
+
+.PHONY: dev
+dev: $(READY) ## make the environment in .venv
+
+.PHONY: demo
+demo: $(READY) ## the main job on a real model: compile, check, package, publish, prove
+	$(BIN)/lmi-compile $(DEMO)
+
+.PHONY: test
+test: $(READY) ## all tests, under 20 minutes
+	$(BIN)/python -m pytest
+
+.PHONY: quick
+quick: $(READY) ## the inner loop: tests that take moments
+	$(BIN)/python -m pytest -q -m 'not slow and not smollm2'
+
+.PHONY: check
+check: $(READY) ## style, types, floors, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/house/generated.py --check
+
+.PHONY: fmt
+fmt: $(READY) ## format, and write generated files anew
+	$(BIN)/ruff check --fix-only -q .
+	$(BIN)/ruff format -q .
+	$(BIN)/python tests/house/generated.py
+
+.PHONY: bench
+bench: $(READY) ## the benchmarks, as ratios against the peer
+	$(BIN)/python benchmarks/noop.py
+	$(BIN)/python benchmarks/startup.py
+
+.PHONY: clean
+clean: ## remove the environment and all that was made here
+	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What was made: manifests, statements, bundles, registries, and what containers accept."""

@@ -1,0 +1,71 @@
+"""Write `model.tar.gz`: the deterministic tar of `tarform`, compressed by igzip while streaming."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from isal import isal_zlib  # noqa: TID253 - this module is imported only where a tar.gz is written
+
+from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.files import aside, fsync_folder
+from lmi_artifacts.manifest import Manifest, ManifestFile
+from lmi_artifacts.tarform import END, manifest_header, members, padding
+
+_CHUNK = 2**20
+_LEVEL = 1  # weights hardly compress; the higher levels cost time and gain nothing
+_GZIP = 31  # 15 window bits, +16 for a gzip wrapper; isal writes time 0 and no name into it
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
+    """Pack a tree as `dest`: the same tree gives the same bytes; memory stays bounded.
+
+    Every file is checked against the manifest while it is read; `dest` is replaced whole.
+
+    Raises:
+        ArtifactRefused: a file of the tree is not what the manifest says.
+        OSError: the tree cannot be read, or `dest` cannot be written.
+    """
+    temporary = aside(dest)
+    try:
+        with temporary.open("xb") as out:
+            _write(tree, manifest, out)
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(dest)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(dest.parent)
+
+
+def _write(tree: Path, manifest: Manifest, out: BinaryIO) -> None:
+    gzip: _Compressor = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+    data = manifest.to_bytes()
+    out.write(gzip.compress(manifest_header(len(data)) + data + padding(len(data))))
+    for file, header in members(manifest):
+        out.write(gzip.compress(header))
+        _write_content(tree / file.path, file, gzip, out)
+        out.write(gzip.compress(padding(file.size)))
+    out.write(gzip.compress(END))
+    out.write(gzip.flush())
+
+
+def _write_content(source: Path, file: ManifestFile, gzip: _Compressor, out: BinaryIO) -> None:
+    hashed = hashlib.sha256()
+    size = 0
+    try:
+        reading = source.open("rb", buffering=0)
+    except OSError as error:
+        raise ArtifactRefused(str(source), [f"cannot be read: {error.strerror}"]) from error
+    with reading as stream:
+        while chunk := stream.read(_CHUNK):
+            hashed.update(chunk)
+            size += len(chunk)
+            out.write(gzip.compress(chunk))
+    if size != file.size or hashed.hexdigest() != file.sha256:
+        raise ArtifactRefused(str(source), ["its content is not what the manifest says"])

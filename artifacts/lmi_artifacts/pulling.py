@@ -1,0 +1,168 @@
+"""Pull into a destination: verified, atomic, resumable, whatever the files come from."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from lmi_artifacts.digest import digest_file
+from lmi_artifacts.errors import ArtifactRefused, PullFailed
+from lmi_artifacts.files import aside, fsync_folder, remove_tree
+from lmi_artifacts.manifest import Manifest, ManifestFile
+from lmi_artifacts.registry import Pulled
+from lmi_artifacts.tree import check_tree, read_manifest, write_manifest
+
+Fetch = Callable[[ManifestFile, Path], None]
+"""Write one file, verified and fsynced, at a path that does not exist yet."""
+
+
+def pull_tree(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled:
+    """Bring an artifact's tree to `dest`.
+
+    The tree grows in a hidden folder beside `dest`, locked against a second puller; a killed pull
+    leaves it there, and the next one re-hashes and keeps what is whole in it.
+
+    Raises:
+        PullFailed: `dest` holds something else, or cannot be written.
+        ArtifactRefused: what `fetch` found is not what the manifest says.
+    """
+    dest = dest.resolve()
+    try:
+        while True:
+            if _is_up_to_date(dest, manifest):
+                return Pulled(path=dest, up_to_date=True, fetched=0, reused=len(manifest.files))
+            pulled = _pull(manifest, dest, fetch)
+            if pulled is not None:
+                return pulled
+    except OSError as error:
+        raise PullFailed(str(dest), str(error)) from error
+
+
+def _pull(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled | None:
+    """Fill the hidden folder and rename it; None where another puller was there meanwhile."""
+    partial = dest.with_name(f".{dest.name[:100]}.{manifest.digest.hex[:16]}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_still(partial, lock) or _is_up_to_date(dest, manifest):
+            return None
+        tree = partial / "tree"
+        reused = _fill(manifest, tree, partial / "incoming", fetch)
+        write_manifest(tree, manifest)
+        for folder, _, _ in os.walk(tree):
+            fsync_folder(Path(folder))
+        tree.rename(dest)
+        remove_tree(partial)
+        fsync_folder(dest.parent)
+    finally:
+        os.close(lock)
+    fetched = len(manifest.files) - reused
+    return Pulled(path=dest, up_to_date=False, fetched=fetched, reused=reused)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _fill(manifest: Manifest, tree: Path, incoming: Path, fetch: Fetch) -> int:
+    """Make `tree` exactly the manifest's files; give how many were whole already."""
+    tree.mkdir(exist_ok=True)
+    wanted = {file.path: file for file in manifest.files}
+    whole: set[str] = set()
+    for path in tree.rglob("*"):
+        if path.is_file() or path.is_symlink():
+            file = wanted.get(path.relative_to(tree).as_posix())
+            if file is not None and _is_whole(path, file):
+                whole.add(file.path)
+            else:
+                path.unlink()
+    for file in manifest.files:
+        if file.path in whole:
+            continue
+        incoming.unlink(missing_ok=True)
+        fetch(file, incoming)
+        target = tree / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        incoming.rename(target)
+    return len(whole)
+
+
+def _is_whole(path: Path, file: ManifestFile) -> bool:
+    if path.is_symlink() or path.stat().st_size != file.size:
+        return False
+    if digest_file(path).hex != file.sha256:
+        return False
+    path.chmod(0o755 if file.executable else 0o644)
+    return True
+
+
+def _is_up_to_date(dest: Path, manifest: Manifest) -> bool:
+    """Compare manifests and sizes; refuse a destination that holds anything else.
+
+    Raises:
+        PullFailed: it holds something else.
+    """
+    if not dest.exists() and not dest.is_symlink():
+        return False
+    if not dest.is_dir():
+        raise PullFailed(str(dest), "it is not a folder; name another place, or remove it")
+    if next(dest.iterdir(), None) is None:
+        return False
+    try:
+        there = read_manifest(dest)
+    except ArtifactRefused as error:
+        cause = f"it holds other files ({error.problems[0]}); name an empty or new folder"
+        raise PullFailed(str(dest), cause) from error
+    if there.to_bytes() != manifest.to_bytes():
+        cause = f"it holds {there.name}@{there.digest}; remove it, or name another folder"
+        raise PullFailed(str(dest), cause)
+    try:
+        check_tree(dest, manifest, rehash=False)
+    except ArtifactRefused as error:
+        problems = "; ".join(error.problems)
+        cause = f"it holds a damaged copy of this artifact ({problems}); remove it and pull again"
+        raise PullFailed(str(dest), cause) from error
+    return True
+
+
+def pull_tar_gz(
+    manifest: Manifest, dest: Path, fetch: Callable[[Path], None], verify: Callable[[Path], None]
+) -> Pulled:
+    """Bring an artifact to `dest` as one `model.tar.gz`.
+
+    Args:
+        manifest: the artifact's.
+        dest: the file.
+        fetch: writes the whole archive at a path that does not exist yet.
+        verify: raises ArtifactRefused when an archive is not this artifact's.
+
+    Raises:
+        PullFailed: `dest` holds something else, or cannot be written.
+        ArtifactRefused: what was fetched is not this artifact.
+    """
+    dest = dest.resolve()
+    count = len(manifest.files)
+    if dest.exists():
+        try:
+            verify(dest)
+        except (ArtifactRefused, OSError) as error:
+            cause = f"something else is there ({error}); remove it, or name another file"
+            raise PullFailed(str(dest), cause) from error
+        return Pulled(path=dest, up_to_date=True, fetched=0, reused=count)
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        temporary = aside(dest)
+        try:
+            fetch(temporary)
+            verify(temporary)
+            temporary.replace(dest)
+        finally:
+            temporary.unlink(missing_ok=True)
+        fsync_folder(dest.parent)
+    except OSError as error:
+        raise PullFailed(str(dest), str(error)) from error
+    return Pulled(path=dest, up_to_date=False, fetched=count, reused=0)

@@ -1,0 +1,208 @@
+"""What every registry can do, whatever holds it, and how a URL becomes one.
+
+The order of a publish is the same everywhere: files and statements first, then the one step that
+makes the artifact visible (exclusive: If-None-Match), then the action index and tags. Artifacts
+are immutable; only tags move, by compare-and-swap. Readers verify every byte they use.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from lmi_artifacts.digest import Digest
+from lmi_artifacts.errors import RegistryUnavailable
+from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.reference import ArtifactRef
+from lmi_artifacts.statement import Statement
+
+Layout = Literal["prefix", "tar.gz"]
+GARBAGE_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a publish came to: the artifact, and whether this call created it."""
+
+    ref: ArtifactRef
+    created: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """What a pull came to: where the artifact is, and how many files had to be fetched."""
+
+    path: Path
+    up_to_date: bool
+    fetched: int
+    reused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """What a build with some key came to: an artifact, and the statements that build made."""
+
+    ref: ArtifactRef
+    statements: tuple[Digest, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """One line of a listing.
+
+    Attributes:
+        ref: the artifact.
+        created: when it became visible, UTC, `2026-01-31T12:00:00Z`.
+        size: bytes of its files; 0 where the manifest is damaged.
+        files: how many files it has.
+        tags: the tags that point at it, sorted.
+        layouts: the layouts stored ready for use; every artifact can be pulled in each.
+        statements: the predicate types said about it, oldest first.
+        simulated: whether a simulator made it.
+        problems: why it cannot be used; empty for a sound one.
+    """
+
+    ref: ArtifactRef
+    created: str
+    size: int
+    files: int
+    tags: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    statements: tuple[str, ...]
+    simulated: bool
+    problems: tuple[str, ...] = ()
+
+
+class Registry(Protocol):
+    """A place that artifacts are published to and pulled from.
+
+    Each method raises `RegistryUnavailable` when the place cannot be read, `ArtifactNotFound` for
+    a reference it does not hold, and `ArtifactRefused` for what is damaged or forged, or simulated
+    where the registry was not opened for simulated artifacts.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where the registry is, without credentials."""
+
+    def publish(
+        self,
+        tree: Path,
+        manifest: Manifest,
+        *,
+        statements: Sequence[Statement] = (),
+        layouts: Collection[Layout] = (),
+        action_key: str | None = None,
+        tags: Collection[str] = (),
+    ) -> Published:
+        """Make an artifact visible, whole or not at all; a second time says 'already there'.
+
+        Args:
+            tree: the served tree, with or without its manifest file.
+            manifest: exactly what the tree holds.
+            statements: said about this artifact; added to those already there.
+            layouts: what to store beside the prefix, which is always stored.
+            action_key: the 64 hex digits under which `find_action` shall find it.
+            tags: moved to this artifact, wherever they are.
+
+        Raises:
+            PublishFailed: the tree is not what the manifest says, a statement is about something
+                else, or the registry cannot be written.
+            PackageInvalid: no reader would accept the manifest or a statement.
+        """
+
+    def resolve(self, text: str) -> ArtifactRef:
+        """Find the one artifact that a reference means; a bare name means the newest of it.
+
+        Raises:
+            ReferenceInvalid: the text is not a reference.
+            ReferenceAmbiguous: a digest prefix fits several artifacts.
+        """
+
+    def manifest(self, ref: ArtifactRef) -> Manifest:
+        """Read an artifact's manifest, checked against the reference's digest."""
+
+    def location(self, ref: ArtifactRef, layout: Layout = "prefix") -> str:
+        """Say where a layout is (or would be) stored, as a path or URL a server can be given."""
+
+    def statements(self, ref: ArtifactRef) -> tuple[Statement, ...]:
+        """Read what is said about an artifact, oldest first, each checked against its digest."""
+
+    def add_statement(self, ref: ArtifactRef, statement: Statement) -> None:
+        """Say one more thing about an artifact; saying the same again changes nothing.
+
+        Raises:
+            PublishFailed: it is about something else, or the registry cannot be written.
+        """
+
+    def find_action(self, key: str) -> Action | None:
+        """Find what a build with this key published, or None."""
+
+    def tag(self, name: str, tag: str) -> Digest | None:
+        """Read where a tag points."""
+
+    def move_tag(self, ref: ArtifactRef, tag: str, *, expected: Digest | None) -> None:
+        """Move a tag from `expected` (None: the tag is new) to an artifact, by compare-and-swap.
+
+        Raises:
+            TagMoved: the tag points somewhere else than expected.
+            PublishFailed: the registry cannot be written.
+        """
+
+    def list(self) -> tuple[Summary, ...]:
+        """Give every artifact, by name and then newest first."""
+
+    def check(self, ref: ArtifactRef, *, rehash: bool = False) -> Manifest:
+        """Check that an artifact is there and whole.
+
+        The manifest's digest and the presence and size of every file are always checked;
+        `rehash` reads every byte, statements and the tar.gz included.
+        """
+
+    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+        """Copy an artifact to `dest`, verified, whole or not at all; resumes a killed pull.
+
+        Args:
+            ref: the artifact.
+            dest: the folder for `prefix`, the file for `tar.gz`.
+            layout: the form to get it in.
+
+        Raises:
+            PullFailed: `dest` holds something else, or cannot be written.
+        """
+
+    def collect_garbage(
+        self, *, older_than: float = GARBAGE_SECONDS, dry_run: bool = True
+    ) -> tuple[str, ...]:
+        """Remove what crashed publishers left, and say what; living publishers are left alone."""
+
+
+def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
+    """Open a registry by its URL; opening touches nothing.
+
+    Args:
+        url: a folder's path or `file://` URL.
+        allow_simulated: accept artifacts that a simulator made; for tests' own registries.
+
+    Raises:
+        RegistryUnavailable: a URL of a kind that this version cannot open.
+    """
+    from lmi_artifacts.directory import FolderRegistry  # noqa: PLC0415 - loaded when a URL names it
+
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        if not url:
+            raise RegistryUnavailable(repr(url), "the URL is empty")
+        return FolderRegistry(Path(url), allow_simulated=allow_simulated)
+    if scheme == "s3":
+        raise RegistryUnavailable(
+            url, "S3 registries are not built yet; use a folder, or a mounted file system"
+        )
+    if scheme != "file":
+        raise RegistryUnavailable(url, "use a folder's path or a file:// URL")
+    from urllib.parse import unquote  # noqa: PLC0415 - costs milliseconds that plain paths save
+
+    host, slash, path = rest.partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise RegistryUnavailable(url, "a file URL has three slashes: file:///path")
+    return FolderRegistry(Path("/" + unquote(path)), allow_simulated=allow_simulated)

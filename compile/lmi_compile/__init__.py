@@ -1,0 +1,1 @@
+"""The lmi-compile command: plans, compiles, checks, packages, publishes."""

@@ -1,0 +1,1 @@
+"""One folder per backend; the folder is the registry."""

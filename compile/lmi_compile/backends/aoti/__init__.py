@@ -1,0 +1,1 @@
+"""The embedded backend: PyTorch AOTInductor packages that load on any machine."""

@@ -1,0 +1,222 @@
+"""The compile step: a configuration and its limits in, two libraries and their description out.
+
+No weights are read, so every fine-tune of an architecture shares the result.
+"""
+
+import gc
+import json
+import platform
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253 - the worker's own process imports this module
+import transformers  # noqa: TID253 - the same
+
+from lmi_artifacts.digest import JSONValue, digest_json
+from lmi_compile.backends.aoti import constants as constants_of
+from lmi_compile.backends.aoti import export, inductor, reduction, skeleton
+from lmi_compile.backends.aoti.runtime import environment
+from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
+from lmi_compile.backends.aoti.scratch import fixed_scratch
+from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
+
+_HEARTBEAT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    config: dict[str, Any]
+    shapes: export.Shapes
+    target: inductor.Target
+    flags: list[str]
+    vectors: str
+    compiler: str
+
+
+def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
+    """Compiles prefill and decode.
+
+    Args:
+        params: `config` (a Hugging Face config.json; null: the model's own), `dtype`,
+            `max_batch_size`, `max_input_len`, `max_seq_len`, `march`, `simdlen`,
+            `required_cpu_flags`.
+        inputs: `model` when `config` is null.
+        out: Receives `graphs/{prefill,decode}/model.so`, `constants.safetensors`, `graphs.json`.
+
+    Raises:
+        Unsupported: The model or the limits are not something this backend can do.
+        ModelFault: The configuration cannot be read.
+        EnvironmentFault: No compiler, or a processor unlike the target.
+        ToolFailed: The compiler failed.
+    """
+    config = skeleton.read_config(_config(params, inputs))
+    job = _job(params, config)
+    print(f"building {config.model_type} from its configuration, without weights", flush=True)
+    model = skeleton.build(config, torch.float32)
+    with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
+        constants = constants_of.Constants()
+        tied = constants_of.tied_names(model)
+        names = constants_of.checkpoint_names(model)
+        for graph in ("prefill", "decode"):
+            if graph == "decode":
+                swapped = reduction.swap_linears(model)
+                print(f"decode: {swapped} linear layers as reductions", flush=True)
+            with _heartbeat(f"{graph}: exporting"):
+                trace = export.export_prefill if graph == "prefill" else export.export_decode
+                exported = trace(model, job.shapes)
+            library = scratch / graph / "model.so"
+            with _heartbeat(f"{graph}: compiling"):
+                inductor.compile_to(exported, library, job.target)
+            constants.add(graph, exported, library, names)
+            kept = out / "graphs" / graph / "model.so"
+            kept.parent.mkdir(parents=True)
+            shutil.copyfile(library, kept)
+            del exported
+            gc.collect()
+    write_tensors(out / "constants.safetensors", constants.others)
+    ignored = sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
+    description = _description(job, constants, tied, ignored)
+    text = json.dumps(description, indent=1, sort_keys=True) + "\n"
+    (out / "graphs.json").write_text(text, encoding="utf-8")
+
+
+def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig) -> _Job:
+    if params["dtype"] != "float32" or params["max_batch_size"] != 1:
+        what = "the aoti backend compiles float32 with max_batch_size 1"
+        why = f"asked: {params['dtype']}, max_batch_size {params['max_batch_size']}"
+        raise Unsupported(what, why, "set dtype: float32 and shapes.max_batch_size: 1")
+    longest, slots = _whole(params, "max_input_len"), _whole(params, "max_seq_len")
+    known = getattr(config, "max_position_embeddings", None)
+    if not 2 <= longest < slots or (isinstance(known, int) and slots > known):  # noqa: PLR2004 - a dynamic length needs two values
+        what = "these lengths cannot be compiled for this model"
+        why = f"max_input_len {longest}, max_seq_len {slots}, the model's own limit {known}"
+        fix = "need 2 <= max_input_len < max_seq_len <= the model's max_position_embeddings"
+        raise Unsupported(what, why, fix)
+    listed = params["required_cpu_flags"]
+    flags = [str(flag) for flag in listed] if isinstance(listed, list) else []
+    missing = environment.missing_cpu_flags(flags)
+    if missing:
+        what = f"this processor lacks {', '.join(missing)}, which the target has"
+        why = "what is compiled could not be loaded and checked here"
+        raise EnvironmentFault(what, why, "build on a machine of the target's kind")
+    target = inductor.Target(march=str(params["march"]), simdlen=_whole(params, "simdlen"))
+    shapes = export.Shapes(
+        batch=_whole(params, "max_batch_size"),
+        max_input_len=longest,
+        max_seq_len=slots,
+        cache=skeleton.cache_shapes(config),
+    )
+    return _Job(
+        config=config.to_dict(),
+        shapes=shapes,
+        target=target,
+        flags=flags,
+        vectors=inductor.require_vectors(target),
+        compiler=inductor.require_compiler(),
+    )
+
+
+def _description(
+    job: _Job,
+    constants: constants_of.Constants,
+    tied: dict[str, str],
+    ignored: list[str],
+) -> dict[str, JSONValue]:
+    """`graphs.json`: all that loading, packaging and fitting weights need to know."""
+    shapes = job.shapes
+    return {
+        "format": 1,
+        "backend": "aoti",
+        "built_with": {
+            "torch": str(torch.__version__),
+            "torch_git": torch.version.git_version,
+            "transformers": transformers.__version__,
+            "compiler": job.compiler,
+            "libc": " ".join(platform.libc_ver()),
+            "march": job.target.march,
+            "simdlen": job.target.simdlen,
+            "vectors": job.vectors,
+        },
+        "requires": {
+            "torch": str(torch.__version__).partition("+")[0],
+            "torch_git": torch.version.git_version,
+            "machine": platform.machine(),
+            "cpu_flags": list(job.flags),
+        },
+        "model": {
+            "model_type": job.config["model_type"],
+            "layers": len(shapes.cache),
+            "tensor_parallel_rank": 0,
+            "tensor_parallel_degree": 1,
+        },
+        "dtype": "float32",
+        "limits": {
+            "max_batch_size": shapes.batch,
+            "max_input_len": shapes.max_input_len,
+            "max_seq_len": shapes.max_seq_len,
+            "vocab_size": int(job.config["vocab_size"]),
+        },
+        "cache": [[[one.heads, one.width] for one in layer] for layer in shapes.cache],
+        "graphs": {
+            graph: {"library": f"graphs/{graph}/model.so", "constants": dict(mapped)}
+            for graph, mapped in constants.maps.items()
+        },
+        "tensors": {
+            "weights.safetensors": _described(constants.weights),
+            "constants.safetensors": _described(constants.others),
+        },
+        "tied": dict(tied),
+        "ignored": list(ignored),
+    }
+
+
+def _described(tensors: Mapping[str, torch.Tensor]) -> dict[str, JSONValue]:
+    return {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in sorted(tensors.items())
+    }
+
+
+def _config(params: Mapping[str, JSONValue], inputs: Mapping[str, Path]) -> dict[str, Any]:
+    given = params["config"]
+    if given is None:
+        given = json.loads((inputs["model"] / "config.json").read_bytes())
+    if not isinstance(given, dict):
+        what = f"config.json holds {type(given).__name__}, not an object"
+        raise ModelFault(what, "", "correct the model's config.json")
+    return given
+
+
+def _whole(params: Mapping[str, JSONValue], name: str) -> int:
+    value = params[name]
+    if not isinstance(value, int):
+        what = f"the aoti backend needs a number for {name}, not {value!r}"
+        raise Unsupported(what, "", f"set shapes.{name} in the recipe")
+    return value
+
+
+@contextmanager
+def _heartbeat(stage: str) -> Iterator[None]:
+    """Prints the stage, then its seconds while it lasts: the compiler itself says nothing."""
+    start = time.monotonic()
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT_SECONDS):
+            print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
+
+    print(stage, flush=True)
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    print(f"{stage}: done in {time.monotonic() - start:.1f} s", flush=True)

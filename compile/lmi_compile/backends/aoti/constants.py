@@ -1,0 +1,113 @@
+"""What a compiled graph wants at load time, by the names of the Hugging Face checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch  # noqa: TID253 - imported by the compile worker only
+from transformers import PreTrainedModel  # noqa: TID253 - the same
+
+from lmi_compile.backends.aoti.export import Exported
+from lmi_compile.errors import OurBug, Unsupported
+
+_WRAPPER = "model."  # Prefill and Decode hold the model under this name
+
+
+@dataclass(slots=True)
+class Constants:
+    """All tensors that the graphs of one package read.
+
+    Attributes:
+        weights: checkpoint name to parameter; only shapes and types mean anything.
+        others: name to a tensor with its value, such as rotary frequencies.
+        maps: graph to (name in the library to name in `weights` or `others`).
+    """
+
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    others: dict[str, torch.Tensor] = field(default_factory=dict)
+    maps: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def add(
+        self, graph: str, exported: Exported, library: Path, names: Mapping[int, str]
+    ) -> None:
+        """Takes over what `library`, compiled from `exported`, names.
+
+        Args:
+            graph: `prefill` or `decode`.
+            exported: Holds the tensors.
+            library: Asked for the constants that survived compilation.
+            names: From `checkpoint_names`.
+
+        Raises:
+            Unsupported: A weight is so small that its (meaningless) numbers were compiled in.
+        """
+        runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)  # noqa: SLF001 - AOTInductor has no public loader without Inductor
+        held = {**dict(exported.program.state_dict), **dict(exported.program.constants)}
+        wanted = sorted(runner.get_constant_names_to_original_fqns().values())
+        _refuse_inlined_weights(exported, set(wanted))
+        mapped: dict[str, str] = {}
+        for name in wanted:
+            tensor = held.get(name)
+            if not isinstance(tensor, torch.Tensor):
+                what = f"graph {graph} wants a constant that nothing holds: {name}"
+                raise OurBug(what, "", "report it with the step's log")
+            mapped[name] = self._place(graph, name, tensor, names)
+        self.maps[graph] = mapped
+
+    def _place(
+        self, graph: str, name: str, tensor: torch.Tensor, names: Mapping[int, str]
+    ) -> str:
+        known = names.get(tensor.data_ptr())
+        if known is not None and tensor.numel():
+            self.weights[known] = tensor
+            return known
+        short = name.removeprefix(_WRAPPER)
+        before = self.others.setdefault(short, tensor)
+        if torch.equal(before, tensor):
+            return short
+        own = f"{graph}:{short}"
+        self.others[own] = tensor
+        return own
+
+
+def checkpoint_names(model: PreTrainedModel) -> dict[int, str]:
+    """Address of each stored tensor to the one name that checkpoints keep it under."""
+    tied = set(tied_names(model))
+    named = [*model.named_parameters(remove_duplicate=False), *_persistent_buffers(model)]
+    return {tensor.data_ptr(): name for name, tensor in named if name not in tied}
+
+
+def tied_names(model: PreTrainedModel) -> dict[str, str]:
+    """Names that are the same tensor as another name: `lm_head.weight` to the embedding."""
+    by_address: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    aliases = set(getattr(model, "all_tied_weights_keys", None) or {})
+    parameters = list(model.named_parameters(remove_duplicate=False))
+    for name, tensor in sorted(parameters, key=lambda item: item[0] in aliases):
+        first = by_address.setdefault(tensor.data_ptr(), name)
+        if first != name:
+            tied[name] = first
+    return tied
+
+
+def _refuse_inlined_weights(exported: Exported, wanted: set[str]) -> None:
+    """Inductor writes vectors of up to 8 numbers into the code instead of asking for them."""
+    signature = exported.program.graph_signature
+    read = {node.name for node in exported.program.graph.nodes if node.op == "placeholder" and node.users}
+    stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    lost = sorted(
+        name
+        for placeholder, name in stored.items()
+        if placeholder in read
+        and name not in wanted
+        and name not in signature.non_persistent_buffers
+    )
+    if lost:
+        what = "the aoti backend cannot compile this model from its configuration alone"
+        why = f"these weights are so small that the compiler inlines them: {', '.join(lost)}"
+        raise Unsupported(what, why, "use another backend")
+
+
+def _persistent_buffers(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
+    stored = set(model.state_dict())
+    return [(name, tensor) for name, tensor in model.named_buffers() if name in stored]

@@ -1,0 +1,98 @@
+"""Export to shared library, with the target's instruction set instead of this machine's."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch  # noqa: TID253 - imported by the compile worker only
+import torch._inductor.config  # noqa: TID253 - the same
+import torch._inductor.cpu_vec_isa  # noqa: TID253 - the same
+
+from lmi_compile.backends.aoti.export import Exported
+from lmi_compile.errors import EnvironmentFault, ToolFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What the library may use of a processor.
+
+    Attributes:
+        march: gcc's `-march`.
+        simdlen: width in bits of the vectors that Inductor writes out.
+    """
+
+    march: str
+    simdlen: int
+
+    def options(self, library: Path) -> dict[str, object]:
+        """Inductor's settings for a library at `library` without any constants in it."""
+        return {
+            "aot_inductor.compile_wrapper_opt_level": "O1",
+            "aot_inductor.enable_line_tables": False,
+            "aot_inductor.output_path": str(library),
+            "aot_inductor.package_constants_in_so": False,
+            "compile_threads": 1,
+            "cpp.march": self.march,
+            "cpp.simdlen": self.simdlen,
+            # gcc knows these instruction sets; without this Inductor builds a library for each.
+            "cpp.vec_isa_ok": True,
+        }
+
+
+def require_vectors(target: Target) -> str:
+    """The name of the vector instruction set that Inductor picks for `target`.
+
+    Raises:
+        EnvironmentFault: It picks none: this processor has no vectors of that width, and
+            Inductor would silently write scalar code.
+    """
+    settings = {"cpp.simdlen": target.simdlen, "cpp.vec_isa_ok": True}
+    with torch._inductor.config.patch(settings):  # noqa: SLF001 - it has no public name
+        chosen = torch._inductor.cpu_vec_isa.pick_vec_isa()  # noqa: SLF001 - the same
+        if not chosen:
+            what = f"this processor has no {target.simdlen}-bit vectors to compile for"
+            raise EnvironmentFault(what, "", "build on a machine of the target's kind")
+        return str(chosen)
+
+
+def require_compiler() -> str:
+    """The C++ compiler's own first line about itself.
+
+    Raises:
+        EnvironmentFault: There is none.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        what = f"no C++ compiler: {compiler} is not on PATH"
+        raise EnvironmentFault(what, "AOTInductor writes C++", "install g++, or set CXX")
+    told = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        what = f"{compiler} --version failed"
+        raise EnvironmentFault(what, told.stderr.strip(), "repair the compiler, or set CXX")
+    return told.stdout.splitlines()[0]
+
+
+def compile_to(exported: Exported, library: Path, target: Target) -> None:
+    """Compiles a traced graph to the shared library at `library`.
+
+    Raises:
+        ToolFailed: Inductor or the C++ compiler failed.
+    """
+    library.parent.mkdir(parents=True, exist_ok=True)
+    graph = exported.program.module(check_guards=False)
+    try:
+        with torch.no_grad():
+            torch._inductor.aot_compile(  # noqa: SLF001 - AOTInductor has no public entry
+                graph,  # type: ignore[arg-type]  # torch's stub; export gives a GraphModule
+                exported.example,
+                options=target.options(library),
+            )
+    except Exception as error:
+        what = "AOTInductor could not compile the graph"
+        fix = "see the step's log for the compiler's own messages"
+        raise ToolFailed(what, f"{type(error).__name__}: {error}", fix) from error
+    if not library.is_file():
+        what = "AOTInductor reported success and wrote no library"
+        raise ToolFailed(what, f"expected {library}", "report it with the step's log")

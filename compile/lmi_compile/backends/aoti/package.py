@@ -1,0 +1,119 @@
+"""The package step: the tree that a serving container reads, loader and all."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
+from lmi_compile.errors import ModelFault
+
+# All that a sync handler beside a Hugging Face model needs to be left alone by the recommender:
+# it would otherwise choose rolling batch or async mode by itself.
+SERVING = {
+    "engine": "Python",
+    "option.entryPoint": "model.py",
+    "option.rolling_batch": "disable",
+    "option.async_mode": "false",
+    "minWorkers": "1",
+    "maxWorkers": "1",
+}
+RUNTIME = "lmi_aoti_runtime"
+_RUNTIME_SOURCE = Path(__file__).parent / "runtime"
+_HANDLER = "handler.py"
+_TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+# A config.json at the root would set djl-serving's recommender going.
+_CONFIGS = ("config.json", "generation_config.json")
+_DESCRIBED = ("requires", "model", "dtype", "limits", "cache", "graphs", "tensors", "built_with")
+
+
+def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
+    """Assembles the served tree; big files are hard links where the file system allows.
+
+    Args:
+        params: `name`, for `runtime.json`.
+        inputs: `model`, `compile` and `weights`: the finished steps.
+        out: Becomes the tree.
+
+    Raises:
+        ModelFault: The model has no tokenizer.json, or a configuration cannot be read.
+    """
+    graphs = json.loads((inputs["compile"] / "graphs.json").read_bytes())
+    for graph in graphs["graphs"].values():
+        _link(inputs["compile"] / graph["library"], out / graph["library"])
+    _link(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
+    _link(inputs["weights"] / "weights.safetensors", out / "weights.safetensors")
+    _copy_model_files(inputs["model"], out)
+    for source in sorted(_RUNTIME_SOURCE.glob("*.py")):
+        name = "model.py" if source.name == _HANDLER else f"{RUNTIME}/{source.name}"
+        _copy(source, out / name)
+    (out / PROPERTIES_NAME).write_bytes(format_properties(SERVING))
+    description: dict[str, Any] = {
+        "format": 1,
+        "backend": "aoti",
+        "name": params["name"],
+        **{key: graphs[key] for key in _DESCRIBED},
+        "eos_token_ids": _eos_token_ids(inputs["model"]),
+        "files": _sizes(out),
+    }
+    text = json.dumps(description, indent=1, sort_keys=True) + "\n"
+    (out / "runtime.json").write_text(text, encoding="utf-8")
+    print(f"{len(description['files']) + 1} files packaged", flush=True)
+
+
+def _copy_model_files(model: Path, out: Path) -> None:
+    if not (model / "tokenizer.json").is_file():
+        what = "the model has no tokenizer.json"
+        why = "the packaged loader reads the fast tokenizer's file and no other"
+        raise ModelFault(what, why, "save the model's fast tokenizer beside it")
+    for name in _TOKENIZER:
+        if (model / name).is_file():
+            _copy(model / name, out / name)
+    for name in _CONFIGS:
+        if (model / name).is_file():
+            _copy(model / name, out / "hf" / name)
+
+
+def _eos_token_ids(model: Path) -> list[int]:
+    """What ends a text: the generation configuration's word, else the model's."""
+    for name in reversed(_CONFIGS):
+        path = model / name
+        if not path.is_file():
+            continue
+        try:
+            found = json.loads(path.read_bytes()).get("eos_token_id")
+        except (ValueError, AttributeError) as error:
+            raise ModelFault(f"{name} cannot be read", str(error), "correct the file") from error
+        if found is not None:
+            ids = found if isinstance(found, list) else [found]
+            if not all(isinstance(one, int) for one in ids):
+                what = f"{name}: eos_token_id must be a number or a list of numbers, not {found!r}"
+                raise ModelFault(what, "", "correct the file")
+            return sorted(ids)
+    return []
+
+
+def _sizes(tree: Path) -> dict[str, int]:
+    files = sorted(path for path in tree.rglob("*") if path.is_file())
+    return {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""Serves a packaged tree: standard library, torch, safetensors and tokenizers, nothing else."""

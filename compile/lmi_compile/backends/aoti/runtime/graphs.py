@@ -1,0 +1,159 @@
+"""The compiled graphs with their weights, ready to run.
+
+AOTInductor's libraries take any tensor without a word: a wrong shape, type or stride reads
+foreign memory. Everything is therefore checked here, once at load for the weights and at each
+call for the inputs. The weights are mapped from the file once and shared by both graphs.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from . import environment, threads
+from .environment import RuntimeMismatch
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
+
+
+class LimitExceeded(Exception):
+    """The text is longer than the graphs were compiled for, or a token does not exist."""
+
+
+class Graphs:
+    """Prefill and decode over one sequence's key/value slots.
+
+    Attributes:
+        description: `runtime.json`.
+        max_input_len: The longest prompt.
+        max_seq_len: The longest prompt and continuation together.
+        vocab_size: V.
+        threads: The thread decision, for the log.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Checks the tree and the environment, then loads without writing anywhere.
+
+        Args:
+            root: The packaged tree.
+
+        Raises:
+            RuntimeMismatch: The tree is incomplete, or this machine cannot run it.
+        """
+        self.description = environment.load_description(root)
+        environment.check(self.description["requires"])
+        self.threads = threads.decide()
+        torch.set_num_threads(self.threads.count)
+        limits = self.description["limits"]
+        self.max_input_len = int(limits["max_input_len"])
+        self.max_seq_len = int(limits["max_seq_len"])
+        self.vocab_size = int(limits["vocab_size"])
+        tensors = _map_tensors(root, self.description["tensors"])
+        graphs = self.description["graphs"]
+        self._prefill = _load(root, graphs["prefill"], tensors)
+        self._decode = _load(root, graphs["decode"], tensors)
+        self._tensors = tensors  # the libraries hold bare pointers into these
+        dtype = _DTYPES[self.description["dtype"]]
+        batch = int(limits["max_batch_size"])
+        self._slots = [
+            torch.zeros(batch, heads, self.max_seq_len, width, dtype=dtype)
+            for layer in self.description["cache"]
+            for heads, width in layer
+        ]
+
+    def prefill(self, ids: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """Reads a text from its beginning into the slots.
+
+        Args:
+            ids: int64 `[T]`, 1 <= T <= max_input_len.
+            rows: int64 `[R]`, the positions whose logits are wanted, 1 <= R <= max_input_len.
+
+        Returns:
+            float32 `[R, V]`; row i predicts the token after position `rows[i]`.
+
+        Raises:
+            LimitExceeded: A length or a number is outside the limits.
+        """
+        self._check_ids(ids, self.max_input_len)
+        _check_vector("rows", rows, self.max_input_len)
+        _check_range("row", rows, len(ids))
+        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *self._slots])[0]
+        return out
+
+    def decode(self, token: int, position: int) -> torch.Tensor:
+        """Adds one token to the text in the slots.
+
+        Args:
+            token: Its id.
+            position: Where it stands; everything before it must have been read.
+
+        Returns:
+            float32 `[V]`, which predict the token at `position + 1`.
+
+        Raises:
+            LimitExceeded: The token or the position is outside the limits.
+        """
+        ids = torch.tensor([[token]])
+        positions = torch.tensor([position])
+        self._check_ids(ids[0], 1)
+        _check_range("position", positions, self.max_seq_len)
+        out: torch.Tensor = self._decode.run([ids, positions, *self._slots])[0]
+        return out[0]
+
+    def _check_ids(self, ids: torch.Tensor, longest: int) -> None:
+        _check_vector("token ids", ids, longest)
+        _check_range("token id", ids, self.vocab_size)
+
+
+def _check_vector(name: str, tensor: torch.Tensor, longest: int) -> None:
+    if tensor.dtype != torch.int64 or tensor.dim() != 1 or tensor.device.type != "cpu":
+        what = f"{name} must be an int64 vector, not {tensor.dtype} {list(tensor.shape)}"
+        raise LimitExceeded(what)
+    if not 1 <= len(tensor) <= longest:
+        raise LimitExceeded(f"{len(tensor)} {name}: the graphs take 1 to {longest}")
+
+
+def _check_range(name: str, tensor: torch.Tensor, end: int) -> None:
+    low, high = int(tensor.min()), int(tensor.max())
+    if low < 0 or high >= end:
+        raise LimitExceeded(f"{name} {low if low < 0 else high} is outside 0..{end - 1}")
+
+
+def _map_tensors(
+    root: Path, described: Mapping[str, Mapping[str, Any]]
+) -> dict[str, torch.Tensor]:
+    """Every tensor that the description names, mapped from its file and compared with it."""
+    tensors: dict[str, torch.Tensor] = {}
+    for file, expected in described.items():
+        with safe_open(root / file, framework="pt") as opened:
+            held = set(opened.keys())
+            if held != set(expected):
+                strange = sorted(held ^ set(expected))[:4]
+                raise RuntimeMismatch(f"{file} does not hold what the graphs want: {strange}", _FIX)
+            for name, want in expected.items():
+                tensor = opened.get_tensor(name)
+                if list(tensor.shape) != want["shape"] or tensor.dtype != _DTYPES[want["dtype"]]:
+                    found = f"{tensor.dtype} {list(tensor.shape)}"
+                    raise RuntimeMismatch(f"{file}: {name} is {found}, not {want}", _FIX)
+                tensors[name] = tensor
+    return tensors
+
+
+def _load(
+    root: Path, graph: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> "torch._C._aoti.AOTIModelContainerRunnerCpu":
+    """One library with its constants, which stay the caller's."""
+    library = graph["library"]
+    # One model instance: calls never overlap here, and an instance more would cost memory.
+    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(root / library), 1)  # noqa: SLF001 - the only loader that imports neither Dynamo nor Inductor
+    wanted = runner.get_constant_names_to_original_fqns()
+    if set(wanted.values()) != set(graph["constants"]):
+        raise RuntimeMismatch(f"{library} wants other constants than runtime.json lists", _FIX)
+    given = {key: tensors[graph["constants"][name]] for key, name in wanted.items()}
+    runner.update_constant_buffer(given, False, True, True)  # noqa: FBT003 - a C++ binding: active buffer, all at once, memory stays ours
+    return runner
+
+
+_FIX = "Package the model again"

@@ -1,0 +1,136 @@
+"""A request as LMI clients write it, checked field by field.
+
+`{"inputs": str, "parameters": {...}}`; names and defaults are those of the LMI text generation
+schema. Sampling settings act only with `do_sample`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_MAX_STOPS = 16
+
+
+class BadRequest(Exception):
+    """The request cannot be answered, by its own fault; the text names the field."""
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How to continue a text.
+
+    Attributes:
+        max_new_tokens: At most so many tokens.
+        do_sample: Draw from the distribution instead of taking the likeliest token.
+        temperature: Divides the logits before drawing.
+        top_k: Draw from the k likeliest only; 0 is all.
+        top_p: Draw from the smallest set with at least this much probability.
+        seed: Of the draws; None takes one from the system.
+        stop_sequences: Texts that end the continuation; not part of the answer.
+        details: Whether the answer tells how it came about.
+        return_full_text: Whether the answer begins with the prompt.
+    """
+
+    max_new_tokens: int = 30
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    details: bool = False
+    return_full_text: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt and how to continue it."""
+
+    inputs: str
+    parameters: Parameters
+
+
+def parse(body: object) -> Request:
+    """The request in a decoded JSON body.
+
+    Raises:
+        BadRequest: A field is missing, unknown, of the wrong type or out of range.
+    """
+    if not isinstance(body, dict):
+        raise BadRequest(f'the body must be an object with "inputs", not {_kind(body)}')
+    unknown = sorted(set(body) - {"inputs", "parameters", "stream"})
+    if unknown:
+        raise BadRequest(f"unknown field {unknown[0]!r}; known are inputs, parameters")
+    if body.get("stream") not in (None, False):
+        raise BadRequest("stream: this model answers in one piece; leave it out or send false")
+    inputs = body.get("inputs")
+    if not isinstance(inputs, str) or not inputs:
+        raise BadRequest(f"inputs must be a text that is not empty, not {_kind(inputs)}")
+    parameters = body.get("parameters")
+    if parameters is None:
+        parameters = {}
+    if not isinstance(parameters, dict):
+        raise BadRequest(f"parameters must be an object, not {_kind(parameters)}")
+    return Request(inputs, _parameters(parameters))
+
+
+def _parameters(given: dict[str, Any]) -> Parameters:
+    unknown = sorted(set(given) - set(_FIELDS))
+    if unknown:
+        raise BadRequest(f"parameters.{unknown[0]} is unknown; known are {', '.join(_FIELDS)}")
+    present = {name: value for name, value in given.items() if value is not None}
+    return Parameters(
+        **{name: _FIELDS[name](f"parameters.{name}", value) for name, value in present.items()}
+    )
+
+
+def _integer(low: int, high: int) -> Callable[[str, object], int]:
+    def read(field: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise BadRequest(f"{field} must be a whole number from {low} to {high}, not {value!r}")
+        return value
+
+    return read
+
+
+def _number(low: float, high: float) -> Callable[[str, object], float]:
+    def read(field: str, value: object) -> float:
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        if not right or not low < float(value) <= high:  # type: ignore[arg-type]  # checked above
+            message = f"{field} must be a number above {low:g} and up to {high:g}, not {value!r}"
+            raise BadRequest(message)
+        return float(value)  # type: ignore[arg-type]  # checked above
+
+    return read
+
+
+def _boolean(field: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise BadRequest(f"{field} must be true or false, not {value!r}")
+    return value
+
+
+def _texts(field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
+        raise BadRequest(f"{field} must be a list of texts that are not empty, not {value!r}")
+    if len(value) > _MAX_STOPS:
+        raise BadRequest(f"{field} has {len(value)} texts; at most {_MAX_STOPS} are allowed")
+    return tuple(value)
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+_FIELDS: dict[str, Callable[[str, object], Any]] = {
+    "max_new_tokens": _integer(1, 1 << 20),
+    "do_sample": _boolean,
+    "temperature": _number(0.0, 100.0),
+    "top_k": _integer(0, 1 << 31),
+    "top_p": _number(0.0, 1.0),
+    "seed": _integer(0, (1 << 63) - 1),
+    "stop_sequences": _texts,
+    "details": _boolean,
+    "return_full_text": _boolean,
+}

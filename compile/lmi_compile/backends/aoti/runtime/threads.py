@@ -1,0 +1,69 @@
+"""How many threads the graphs may use, decided once at start.
+
+OpenMP's threads spin while they wait. That is what makes decode fast (passive waiting loses the
+whole gain of the second thread), and it is ruinous with more threads than free cores: a first
+token then takes tens of seconds. So the number is chosen to fit, and spinning is left on.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The decision.
+
+    Attributes:
+        count: Threads to use.
+        why: The sentence for the log.
+    """
+
+    count: int
+    why: str
+
+
+def decide(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> Threads:
+    """`OMP_NUM_THREADS` if it is set to a number, else the cores that are ours and free.
+
+    Ours: the affinity mask, cut to the control group's quota. Free: the machine's cores less its
+    load of the last minute; at least one thread always.
+
+    Args:
+        proc: Where the kernel tells its load.
+        cgroup: Where the control group's quota is.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    if asked.isdecimal() and int(asked) > 0:
+        return Threads(int(asked), "OMP_NUM_THREADS says so")
+    allowed = len(os.sched_getaffinity(0))
+    quota = _quota(cgroup)
+    ours = allowed if quota is None else min(allowed, max(1, int(quota)))
+    cores = os.cpu_count() or allowed
+    load = _load(proc)
+    free = max(1, cores - int(load))
+    why = f"{allowed} of {cores} cores allowed, quota {quota or 'none'}, load {load:.1f}"
+    return Threads(max(1, min(ours, free)), why)
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores per second of wall time, from cgroup v2 or v1; None when there is no limit."""
+    try:
+        limit, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            limit = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text(encoding="ascii").strip()
+            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
+    if not limit.isdecimal() or not period.isdecimal() or int(period) == 0:
+        return None
+    return int(limit) / int(period)
+
+
+def _load(proc: Path) -> float:
+    """Runnable threads, averaged over the last minute; 0 when the kernel does not tell."""
+    try:
+        return float((proc / "loadavg").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -1,0 +1,59 @@
+"""A scratch folder whose path depends on nothing but what is compiled in it.
+
+Inductor names its files by hashes that contain their own path, and gcc writes paths into the
+object: the same work in the same path gives the same bytes (measured), in another path it does not.
+"""
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmi_compile.errors import EnvironmentFault
+
+_CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@contextmanager
+def fixed_scratch(name: str) -> Iterator[Path]:
+    """An empty folder under the temporary directory, this process's alone, gone afterwards.
+
+    While it exists, torch's compile caches point into it. Two processes that want the same name
+    take turns; what a killed one left is removed first.
+
+    Args:
+        name: Decides the path; made of characters that a file name may have.
+
+    Raises:
+        EnvironmentFault: The path exists and belongs to somebody else.
+    """
+    home = Path(tempfile.gettempdir()) / f"lmi-compile-{os.getuid()}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    _require_ours(home)
+    with (home / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder = home / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        before = {variable: os.environ.get(variable) for variable in _CACHES}
+        os.environ.update({variable: str(folder / variable.lower()) for variable in _CACHES})
+        try:
+            yield folder
+        finally:
+            for variable, value in before.items():
+                if value is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = value
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_ours(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        what = f"{folder} is not a directory of this user"
+        raise EnvironmentFault(what, "", "remove it, or set TMPDIR to a directory of your own")

@@ -1,0 +1,140 @@
+"""The weights step: the checkpoint's tensors under the names and in the type the graphs want."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch  # noqa: TID253 - the worker's own process imports this module
+from safetensors import SafetensorError, safe_open  # noqa: TID253 - the same
+
+from lmi_artifacts.digest import JSONValue
+from lmi_compile.backends.aoti.runtime.tensorfile import stream_tensors
+from lmi_compile.errors import ModelFault
+
+_INDEX = "model.safetensors.index.json"
+_SHOWN = 6
+_FLOATS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
+
+
+def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
+    """Writes `weights.safetensors`, one tensor in memory at a time.
+
+    Args:
+        params: `dtype`, which is the graphs' own.
+        inputs: `model` (a Hugging Face directory) and `compile` (with `graphs.json`).
+        out: Receives `weights.safetensors`.
+
+    Raises:
+        ModelFault: Tensors are missing, too many, of another shape, not finite, or unreadable.
+    """
+    described = json.loads((inputs["compile"] / "graphs.json").read_bytes())
+    wanted: dict[str, dict[str, Any]] = described["tensors"]["weights.safetensors"]
+    dtype: torch.dtype = getattr(torch, str(params["dtype"]))
+    with ExitStack() as stack:
+        checkpoint = _Checkpoint(stack, inputs["model"])
+        sources = _assign(checkpoint, wanted, described["tied"], described["ignored"])
+        names = sorted(wanted)
+        layout = [(name, dtype, list(wanted[name]["shape"])) for name in names]
+        print(f"{len(names)} tensors to {params['dtype']}", flush=True)
+        stream_tensors(
+            out / "weights.safetensors",
+            layout,
+            lambda name: checkpoint.read(sources[name], wanted[name]["shape"], dtype),
+        )
+
+
+class _Checkpoint:
+    """The safetensors files of a model directory, opened."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self.files: dict[str, Any] = {}
+        for path in _files(folder):
+            try:
+                opened = stack.enter_context(safe_open(path, framework="pt"))
+            except (SafetensorError, OSError) as error:
+                what = f"{path.name} cannot be read as safetensors"
+                raise ModelFault(what, str(error), "fetch the model again") from error
+            self.files |= dict.fromkeys(opened.keys(), opened)
+
+    def read(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """The tensor in `dtype`, after checking its type, its shape and every number."""
+        tensor: torch.Tensor = self.files[name].get_tensor(name)
+        if tensor.dtype not in _FLOATS:
+            what = f"{name} holds {tensor.dtype}, which is not a floating point type"
+            raise ModelFault(what, "", "use the unquantised checkpoint")
+        if list(tensor.shape) != list(shape):
+            what = f"{name} has shape {list(tensor.shape)}, the configuration says {list(shape)}"
+            raise ModelFault(what, "", "use the config.json that belongs to these weights")
+        cast = tensor.to(dtype)
+        if not bool(torch.isfinite(cast).all()):
+            found = "NaN" if bool(torch.isnan(tensor).any()) else "infinite or too large a number"
+            what = f"{name} holds {found}"
+            raise ModelFault(what, "", "use a checkpoint whose weights are finite")
+        return cast
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two tensors are equal."""
+        return torch.equal(self.files[one].get_tensor(one), self.files[other].get_tensor(other))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The weight files, each once: those of the index, or the single one."""
+    index = folder / _INDEX
+    if not index.is_file():
+        single = folder / "model.safetensors"
+        if not single.is_file():
+            what = "the model directory has no model.safetensors"
+            raise ModelFault(what, f"looked in {folder}", "save the model as safetensors")
+        yield single
+        return
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelFault(f"{_INDEX} cannot be read", str(error), "fetch the model again") from error
+    for shard in shards:
+        path = folder / str(shard)
+        if path.parent != folder or not path.is_file():
+            what = f"{_INDEX} names {shard}, which is not in the model directory"
+            raise ModelFault(what, "", "fetch the model again")
+        yield path
+
+
+def _assign(
+    checkpoint: _Checkpoint,
+    wanted: Mapping[str, object],
+    tied: Mapping[str, str],
+    ignored: Sequence[str],
+) -> dict[str, str]:
+    """For each wanted tensor the checkpoint's name for it; refuses what does not add up."""
+    aliases: dict[str, str] = {}
+    for alias, name in tied.items():
+        if alias not in checkpoint.files or name not in wanted:
+            continue
+        if name in checkpoint.files and not checkpoint.same(alias, name):
+            what = f"the configuration ties {alias} to {name}, and the checkpoint has two tensors"
+            raise ModelFault(what, "", "set tie_word_embeddings to false in config.json")
+        aliases[name] = alias
+    sources = {name: name if name in checkpoint.files else aliases.get(name) for name in wanted}
+    missing = [name for name, source in sources.items() if source is None]
+    if missing:
+        what = f"the checkpoint lacks {_some(missing)}"
+        raise ModelFault(what, "the graphs want them", "use the config.json of these weights")
+    patterns = [re.compile(pattern) for pattern in (*ignored, r"rotary_emb\.inv_freq$")]
+    known = {*wanted, *tied}
+    extra = [
+        name
+        for name in checkpoint.files
+        if name not in known and not any(pattern.search(name) for pattern in patterns)
+    ]
+    if extra:
+        what = f"the checkpoint holds tensors that the graphs do not read: {_some(extra)}"
+        raise ModelFault(what, "", "use the config.json of these weights")
+    return {name: source for name, source in sources.items() if source is not None}
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(sorted(names)[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"

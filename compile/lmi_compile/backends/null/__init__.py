@@ -1,0 +1,1 @@
+"""The pipeline's test bench: small deterministic files through every step."""

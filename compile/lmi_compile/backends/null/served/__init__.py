@@ -1,0 +1,1 @@
+"""Copied into the served tree as it is."""

@@ -1,0 +1,105 @@
+"""The command itself: verbs are found by name and imported only when asked for."""
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from lmi_compile.console import Console
+from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
+
+# verb -> (module of lmi_compile.cli, one line of help)
+_VERBS = {
+    "build": ("build", "compile, check, package, publish and prove a recipe"),
+    "plan": ("recipe_verbs", "print the steps of a recipe and their keys; nothing is run"),
+    "validate": ("recipe_verbs", "check recipes and report every problem"),
+    "recipes": ("recipe_verbs", "list the catalogue"),
+    "schema": ("recipe_verbs", "print the JSON Schema of recipes"),
+    "list": ("artifact_verbs", "list the artifacts of a registry"),
+    "show": ("artifact_verbs", "show one artifact: manifest, verdict, proof"),
+    "pull": ("artifact_verbs", "copy an artifact out of a registry, every byte verified"),
+    "verify": ("check_verbs", "check an artifact's bytes, and its outputs with --against"),
+    "prove": ("check_verbs", "prove that serving an artifact compiles nothing"),
+    "cache": ("cache_verbs", "look at the finished steps: status, why"),
+}
+
+
+class Verbs(click.Group):
+    """A group whose first word is a verb, or a recipe: then the verb is `build`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every verb, in the order that a person meets them."""
+        del ctx
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and take the command from it."""
+        del ctx
+        if cmd_name not in _VERBS:
+            return None
+        module = importlib.import_module(f"lmi_compile.cli.{_VERBS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("list", "list_artifacts"))
+        return command if isinstance(command, click.Command) else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read `lmi-compile RECIPE ...` as `lmi-compile build RECIPE ...`."""
+        own = {"--help", "-h", "--version"}
+        if args and args[0] not in _VERBS and args[0] not in own:
+            args = ["build", *args]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        del ctx
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in _VERBS.items()])
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 2 recipe, 3 not possible, 4 compile, 5 verification, 6 proof, "
+    "7 publish, 8 environment, 10 artifact refused or not found, 75 try again, 130 interrupted.",
+)
+@click.version_option(package_name="lmi-compile", prog_name="lmi-compile")
+def command() -> None:
+    """Compile models ahead of time, check them, package them, prove that serving compiles nothing.
+
+    `lmi-compile RECIPE` builds a recipe: a YAML file, or a name from `lmi-compile recipes`.
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run the command line `args`; returns the exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console()
+    try:
+        result = command.main(args=list(args), prog_name="lmi-compile", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.OK
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return ExitCode.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        console.error(Interrupted("interrupted", fix="run the same command again"))
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:
+        if os.environ.get("LMI_TRACEBACK"):
+            raise
+        console.error(error)
+        code = exit_code_of(error)
+        if "--json" in args:
+            console.json({"error": dict(to_failure(error)), "exit_code": int(code)})
+        return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt

@@ -1,0 +1,115 @@
+"""Verbs for consumers of a registry: list, show, pull."""
+
+from pathlib import Path
+
+import click
+
+from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.registry import Layout, Summary
+from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.console import Console
+from lmi_compile.errors import ExitCode
+
+
+@click.command("list")
+@settings_options
+@voice_options
+def list_artifacts(*, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+    """List the artifacts of the registry."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    found = list(registry.list())
+    if as_json:
+        console.json([_summary_json(summary) for summary in found])
+        return ExitCode.OK
+    for summary in found:
+        console.data(str(summary.ref))
+    if not found:
+        console.line(f"{registry.url} holds no artifact")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("ref")
+@settings_options
+@voice_options
+def show(ref: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+    """Show REF (name, name:tag, name@sha256:..., sha256:...): manifest and statements."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    artifact = registry.resolve(ref)
+    manifest = registry.manifest(artifact)
+    statements: list[JSONValue] = [item.to_json() for item in registry.statements(artifact)]
+    if as_json:
+        console.json(
+            {
+                "artifact": str(artifact),
+                "manifest": manifest.to_json(),
+                "statements": statements,
+                "path": registry.location(artifact),
+            }
+        )
+        return ExitCode.OK
+    console.data(str(artifact))
+    console.data(f"built with   {manifest.toolchain.get('name')}")
+    console.data(f"build key    {manifest.build_key}")
+    for item in registry.statements(artifact):
+        name = item.predicate_type.rpartition(":")[0].rpartition(":")[2]
+        console.data(f"{name:<12} {item.predicate.get('decision')}")
+    for file in manifest.files:
+        console.data(f"{file.size:>12} {file.sha256[:12]} {file.path}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("destination", type=click.Path())
+@click.option(
+    "--layout",
+    type=click.Choice(["prefix", "tar.gz"]),
+    default="prefix",
+    help="The served tree as a folder, or as model.tar.gz.",
+)
+@settings_options
+@voice_options
+def pull(
+    ref: str,
+    destination: str,
+    *,
+    layout: Layout,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Copy the artifact REF to DESTINATION, verified and all at once."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    artifact = registry.resolve(ref)
+    pulled = registry.pull(artifact, Path(destination), layout=layout)
+    console.line("up to date" if pulled.up_to_date else f"{pulled.fetched} files fetched")
+    if as_json:
+        console.json(
+            {
+                "artifact": str(artifact),
+                "path": str(pulled.path),
+                "up_to_date": pulled.up_to_date,
+                "fetched": pulled.fetched,
+            }
+        )
+    else:
+        console.data(str(pulled.path))
+    return ExitCode.OK
+
+
+def _summary_json(summary: Summary) -> dict[str, JSONValue]:
+    return {
+        "artifact": str(summary.ref),
+        "created": summary.created,
+        "size": summary.size,
+        "files": summary.files,
+        "tags": list(summary.tags),
+        "layouts": list(summary.layouts),
+        "simulated": summary.simulated,
+        "problems": list(summary.problems),
+    }

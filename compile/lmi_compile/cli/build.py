@@ -1,0 +1,102 @@
+"""`lmi-compile RECIPE...`: the main job."""
+
+from pathlib import Path
+
+import click
+
+from lmi_artifacts.digest import JSONValue
+from lmi_compile.cli.options import (
+    read_settings,
+    registry_of,
+    set_option,
+    settings_options,
+    toolchains_option,
+    tools_of,
+    voice_options,
+)
+from lmi_compile.cli.reports import print_proof, print_verdict
+from lmi_compile.console import Console
+from lmi_compile.errors import ExitCode, exit_code_of, to_failure
+from lmi_compile.pipeline import Build, NotAccepted, NotProven, run_until
+from lmi_compile.pipeline import build as build_plan
+from lmi_compile.plan import make_plan
+from lmi_compile.settings import Settings
+from lmi_compile.survey import load, survey
+
+
+@click.command()
+@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.option("--until", metavar="STEP", help="Stop after this step; nothing is published.")
+@click.option("--verify", "rehash", is_flag=True, help="On a cache hit, re-hash every file.")
+@set_option
+@toolchains_option
+@settings_options
+@voice_options
+def build(
+    recipes: tuple[str, ...],
+    *,
+    until: str | None,
+    rehash: bool,
+    overrides: tuple[str, ...],
+    toolchains: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Compile, check, package, publish and prove RECIPE: a YAML file or a catalogue name."""
+    settings = read_settings(**flags)
+    console = Console(quiet=quiet, verbose=verbose)
+    folders = tuple(map(Path, toolchains))
+    codes = []
+    for recipe in recipes:
+        try:
+            done = _build_one(recipe, overrides, folders, until, settings, console, rehash=rehash)
+        except Exception as error:
+            if len(recipes) == 1:
+                raise
+            console.error(error)
+            codes.append(exit_code_of(error))
+            if as_json:
+                failure: dict[str, JSONValue] = dict(to_failure(error))
+                console.json({"recipe": recipe, "error": failure, "exit_code": int(codes[-1])})
+            continue
+        codes.append(ExitCode.OK)
+        if as_json:
+            console.json(done.to_json())
+        else:
+            console.data(str(done.artifact or done.path))
+    return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
+
+
+def _build_one(
+    recipe: str,
+    overrides: tuple[str, ...],
+    toolchains: tuple[Path, ...],
+    until: str | None,
+    settings: Settings,
+    console: Console,
+    *,
+    rehash: bool,
+) -> Build:
+    loaded = load(recipe, overrides)
+    for note in loaded.notes:
+        console.line(f"note: {note}")
+    plan = make_plan(survey(loaded, settings.cache_dir, toolchains))
+    registry = registry_of(settings, loaded.recipe.publish.registry)
+    tools = tools_of(settings, registry, console)
+    if until:
+        return run_until(plan, until, tools)
+    try:
+        done = build_plan(plan, tools, rehash=rehash)
+    except NotAccepted as error:
+        print_verdict(console, error.verdict)
+        raise
+    except NotProven as error:
+        print_proof(console, error.report)
+        raise
+    print_verdict(console, done.verdict, brief=done.cached)
+    print_proof(console, done.proof_report, brief=done.cached)
+    if done.cached:
+        console.line(f"{recipe}: nothing to do; the artifact is in {registry.url}")
+    return done

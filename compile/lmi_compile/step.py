@@ -1,0 +1,69 @@
+"""A step: work as data, the same wherever it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from lmi_artifacts.digest import JSONValue
+
+Where = Literal["host", "toolchain", "device"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A function of ours, run by `lmi_compile.worker` in a child process.
+
+    Attributes:
+        function: `package.module:function`, called as `function(params, inputs, out)`.
+        params: JSON that enters the key.
+        data: dotted names of packages whose whole folder the function reads; they enter the key.
+    """
+
+    function: str
+    params: Mapping[str, JSONValue] = field(default_factory=dict)
+    data: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Argv:
+    """A foreign tool's command line; never a shell string."""
+
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a step needs of the machine it runs on; `accelerator` is a name such as `A10G`."""
+
+    accelerator: str | None = None
+    accelerator_count: int = 0
+    memory_bytes: int | None = None
+    cores: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One unit of work with its own directory of outputs.
+
+    Attributes:
+        name: unique in its plan.
+        run: what is run.
+        env: environment variables beside the executor's own few; they enter the key.
+        needs: names of the steps whose output directories it reads.
+        outputs: files that must exist in the output directory afterwards.
+        where: `host`, `toolchain` (the pinned image or environment) or `device` (the accelerator).
+        resources: what it needs of the machine; outside the key.
+        identity: the toolchain as far as it decides this step's bytes; enters the key.
+        local_inputs: paths on this machine whose contents the params already name by digest;
+            outside the key.
+    """
+
+    name: str
+    run: Call | Argv
+    env: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    where: Where = "host"
+    resources: Resources = field(default_factory=Resources)
+    identity: Mapping[str, JSONValue] = field(default_factory=dict)
+    local_inputs: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,177 @@
+"""The workspace: one directory per key, complete or invisible.
+
+    <root>/steps/<key>/out/      the step's outputs
+    <root>/steps/<key>/step.json what entered the key, and how long it took
+    <root>/steps/<key>/log.txt   what the step printed
+    <root>/staging/<key>.<n>/    a step that is being built; garbage once its lock is free
+    <root>/failed/<key>/log.txt  the log of a failed try; its outputs are gone
+    <root>/locks/<key>           held while a process builds that key
+
+A directory under `steps/` appears by one rename, after everything in it has reached the disk.
+Locks are `flock`s: the kernel frees them when their process dies, however it dies.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmi_artifacts.digest import JSONValue, canonical_json
+from lmi_compile.errors import EnvironmentFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """Where one step is being built.
+
+    Attributes:
+        root: the staging directory; the step's process runs in it.
+        out: the output directory, empty at first.
+        log: what the process prints.
+    """
+
+    root: Path
+    out: Path
+    log: Path
+
+
+class Workspace:
+    """The per-key directories under one root.
+
+    Args:
+        root: created when first written to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, key: str) -> Path | None:
+        """The output directory of a finished step, or None."""
+        out = self.root / "steps" / key / "out"
+        return out if out.is_dir() else None
+
+    def record(self, key: str) -> dict[str, JSONValue]:
+        """What entered a finished step's key, with its name and seconds."""
+        loaded: dict[str, JSONValue] = json.loads(
+            (self.root / "steps" / key / "step.json").read_bytes()
+        )
+        return loaded
+
+    def finished(self) -> Iterator[str]:
+        """The keys of all finished steps."""
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.root / "steps"):
+                yield entry.name
+
+    @contextlib.contextmanager
+    def lock(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
+        """Hold `key`; `on_wait` is called once when another process holds it."""
+        path = self._folder("locks") / key
+        with path.open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    def stage(self, key: str) -> Staging:
+        """A fresh staging directory for `key`; the caller holds its lock.
+
+        What dead processes left behind for this key is removed first.
+        """
+        folder = self._folder("staging")
+        for old in folder.glob(f"{key}.*"):
+            shutil.rmtree(old, ignore_errors=True)
+        root = folder / f"{key}.{os.getpid()}"
+        out = root / "out"
+        out.mkdir(parents=True)
+        (root / "tmp").mkdir()
+        return Staging(root=root, out=out, log=root / "log.txt")
+
+    def commit(self, key: str, staging: Staging, record: Mapping[str, JSONValue]) -> Path:
+        """Make a built step visible, all of it at once.
+
+        Returns:
+            the step's output directory.
+        """
+        shutil.rmtree(staging.root / "tmp", ignore_errors=True)
+        (staging.root / "failure.json").unlink(missing_ok=True)
+        (staging.root / "step.json").write_bytes(canonical_json(dict(record)))
+        _sync_tree(staging.root)
+        final = self._folder("steps") / key
+        staging.root.rename(final)
+        _sync(final.parent)
+        return final / "out"
+
+    def fail(self, key: str, staging: Staging) -> Path:
+        """Keep a failed step's log and nothing else; returns the log's new place."""
+        folder = self._folder("failed") / key
+        folder.mkdir(exist_ok=True)
+        log = folder / "log.txt"
+        if staging.log.exists():
+            staging.log.replace(log)
+        shutil.rmtree(staging.root, ignore_errors=True)
+        return log
+
+    def discard(self, key: str) -> None:
+        """Forget a finished step, so that it runs again next time."""
+        shutil.rmtree(self.root / "steps" / key, ignore_errors=True)
+
+    def staging_folder(self) -> Path:
+        """Where things are made before they are visible."""
+        return self._folder("staging")
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unusable(self.root, error) from error
+        return folder
+
+
+@contextlib.contextmanager
+def disk_faults(root: Path) -> Iterator[None]:
+    """Turn a full or read-only disk under `root` into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES}:
+            raise _unusable(root, error) from error
+        raise
+
+
+def stopwatch() -> Callable[[], float]:
+    """Seconds since this call, when called again."""
+    start = time.monotonic()
+    return lambda: round(time.monotonic() - start, 3)
+
+
+def _unusable(root: Path, error: OSError) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"the cache at {root} cannot be written",
+        str(error.strerror),
+        "free some space, or name another folder with --cache-dir or LMI_CACHE_DIR",
+    )
+
+
+def _sync_tree(root: Path) -> None:
+    for folder, _, files in os.walk(root):
+        for name in files:
+            _sync(Path(folder) / name)
+        _sync(Path(folder))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

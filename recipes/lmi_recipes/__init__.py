@@ -1,0 +1,1 @@
+"""What to build: recipes, toolchains and targets, read and checked."""

@@ -1,0 +1,53 @@
+"""What every test may use, and the last line of a run."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+_ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
+
+
+class _Tally:
+    """Counts outcomes, and holds CI to its skips."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.skips: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped:
+            self.outcomes["skipped"] += 1
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "unknown"
+            self.skips[reason.removeprefix("Skipped: ")] += 1
+        elif report.failed:
+            self.outcomes["failed"] += 1
+        elif report.when == "call":
+            self.outcomes["passed"] += 1
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.outcomes["failed"] += 1
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if os.environ.get("LMI_CI") == "1" and self.not_allowed():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def not_allowed(self) -> list[str]:
+        allowed = _ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()
+        return [reason for reason in self.skips if reason not in allowed]
+
+    def pytest_unconfigure(self) -> None:
+        if os.environ.get("LMI_CI") == "1":
+            for reason in self.not_allowed():
+                print(f"this skip is not allowed in CI: {reason}")  # noqa: T201 - the last words
+        by_reason = "; ".join(f"{count} {reason}" for reason, count in self.skips.items())
+        line = "tests: {passed} passed, {failed} failed, {skipped} skipped".format(
+            **{name: self.outcomes[name] for name in ("passed", "failed", "skipped")}
+        )
+        print(f"{line} ({by_reason})" if by_reason else line)  # noqa: T201 - the last line
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Tally(), "tally")

@@ -1,0 +1,48 @@
+"""Files that are generated from the code: `make fmt` writes them, `make check` compares them."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from lmi_compile.cli.app import command
+from lmi_recipes.schema import recipe_json_schema
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+SCHEMA = ROOT / "recipes" / "lmi_recipes" / "recipe.schema.json"
+_HELP = re.compile(r"(<!-- help -->\n```\n).*?(```\n<!-- /help -->)", re.DOTALL)
+
+
+def schema_text() -> str:
+    """The recipe schema as it is committed."""
+    return json.dumps(recipe_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def readme_text() -> str:
+    """README.md with the command's own help in it."""
+    shown = (
+        CliRunner().invoke(command, ["--help"], prog_name="lmi-compile", terminal_width=96).output
+    )
+    return _HELP.sub(lambda found: found[1] + shown + found[2], README.read_text(encoding="utf-8"))
+
+
+def main(check: bool) -> int:  # noqa: FBT001 - the one flag of a script
+    """Write the files, or say which are out of date."""
+    stale = []
+    for path, text in ((SCHEMA, schema_text()), (README, readme_text())):
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(path.relative_to(ROOT))
+        if not check:
+            path.write_text(text, encoding="utf-8")
+    if stale and check:
+        sys.stderr.write(f"out of date, run `make fmt`: {', '.join(map(str, stale))}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--check" in sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Is it right: reference outputs, measurements, gates, and the verdict on a build."""

@@ -1,0 +1,134 @@
+"""Gates: the limits a candidate must keep, by dtype and quantisation method, each with its source.
+
+Light: read while planning. The numbers live in `data/gates.json`.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmi_verify.errors import GateInvalid
+from lmi_verify.jsonread import Reader
+from lmi_verify.measurements import METRICS, Direction
+
+_FILE = Path(__file__).parent / "data" / "gates.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One limit.
+
+    Attributes:
+        metric: A name of `METRICS`.
+        limit: The last value that passes.
+        direction: Which side of the limit passes.
+        source: Where the number comes from.
+        loosened: The recipe allows more than the default, or brought its own gate where there
+            is no default for this dtype and method.
+    """
+
+    metric: str
+    limit: float
+    direction: Direction
+    source: str
+    loosened: bool = False
+
+
+def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple[Gate, ...]:
+    """The gates of a build, in the order of `METRICS`.
+
+    Args:
+        dtype: The build's: float32, float16, bfloat16.
+        method: The quantisation method, `none` without; `smoothquant` means per-token
+            activations, `smoothquant-static` per-tensor ones, `fp8-kv-fp8` adds an FP8 KV cache.
+        overrides: Metric name to limit, from the recipe's `verify.gates`.
+
+    Returns:
+        The gates; empty when there is no default with a source and the recipe brings none.
+
+    Raises:
+        GateInvalid: An unknown metric, or a limit that is no finite number of 0 or more; all of
+            them at once.
+    """
+    limits = _checked(overrides)
+    defaults = _defaults(dtype, method)
+    gates: list[Gate] = []
+    for name, metric in METRICS.items():
+        default = defaults.get(name)
+        limit = limits.get(name)
+        if limit is None:
+            gates += [default] if default else []
+            continue
+        gates.append(
+            Gate(
+                metric=name,
+                limit=limit,
+                direction=metric.direction,
+                source=_recipe_source(default),
+                loosened=_is_looser(limit, default) if default else not defaults,
+            )
+        )
+    return tuple(gates)
+
+
+def _recipe_source(default: Gate | None) -> str:
+    if default is None:
+        return "the recipe (no default)"
+    return f"the recipe, in place of {default.limit:g}"
+
+
+def _is_looser(limit: float, default: Gate) -> bool:
+    match default.direction:
+        case "at_most":
+            return limit > default.limit
+        case "at_least":
+            return limit < default.limit
+
+
+def _defaults(dtype: str, method: str) -> dict[str, Gate]:
+    for entry in Reader(json.loads(_FILE.read_bytes()), "gates").get("sets").items():
+        dtypes = [item.text() for item in entry.get("dtypes").items()]
+        methods = [item.text() for item in entry.get("methods").items()]
+        if dtype in dtypes and method in methods:
+            return _read_gates(entry.get("gates"))
+    return {}
+
+
+def _read_gates(listed: Reader) -> dict[str, Gate]:
+    gates: dict[str, Gate] = {}
+    for name, entry in listed.entries().items():
+        if name not in METRICS:
+            raise GateInvalid((_unknown(name),))
+        gates[name] = Gate(
+            metric=name,
+            limit=entry.get("limit").number(),
+            direction=METRICS[name].direction,
+            source=entry.get("source").text(),
+        )
+    return gates
+
+
+def _checked(overrides: Mapping[str, object]) -> dict[str, float]:
+    limits: dict[str, float] = {}
+    problems: list[str] = []
+    for name, value in overrides.items():
+        if name not in METRICS:
+            problems.append(_unknown(name))
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            problems.append(f"{name}: a number is needed, not {value!r}")
+        elif not math.isfinite(value) or value < 0:
+            problems.append(f"{name}: a finite number of 0 or more is needed, not {value!r}")
+        else:
+            limits[name] = float(value)
+    if problems:
+        raise GateInvalid(tuple(problems))
+    return limits
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for this import
+
+    near = get_close_matches(name, METRICS, n=1, cutoff=0)
+    return f"{name}: no such metric; the nearest is {near[0]}"

@@ -1,0 +1,160 @@
+"""Loads a Hugging Face model directory in float32 and makes sure that it is whole.
+
+Transformers fills missing weights with random numbers and goes on; a reference must not.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch  # noqa: TID253 - nobody imports this module before it is named
+from safetensors import SafetensorError, safe_open  # noqa: TID253 - as above
+from transformers import (  # noqa: TID253 - as above
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+)
+from transformers.utils import logging  # noqa: TID253 - as above
+
+from lmi_verify.errors import ModelUnreadable
+
+
+class Step(Protocol):
+    """What one forward call answers."""
+
+    logits: torch.Tensor
+    past_key_values: object
+
+
+class CausalLM(Protocol):
+    """The part of a Hugging Face decoder that a reference uses."""
+
+    def __call__(
+        self, *, input_ids: torch.Tensor, use_cache: bool, past_key_values: object = None
+    ) -> Step:
+        """Logits [1, tokens, vocab] and the cache for the next call."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that a reference uses."""
+
+    def encode(self, text: str, *, verbose: bool) -> list[int]:
+        """Token ids, with the special tokens the model expects; `verbose` warns of long texts."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model ready to be run; `eos_token_ids` are empty when it names none."""
+
+    directory: Path
+    model: CausalLM
+    tokenizer: Tokenizer
+    eos_token_ids: tuple[int, ...]
+
+
+def load(directory: Path, *, trust_remote_code: bool) -> LoadedModel:
+    """Loads model and tokenizer, from local files only.
+
+    Args:
+        directory: A Hugging Face directory with safetensors weights.
+        trust_remote_code: Whether Python files of the directory may run.
+
+    Raises:
+        ModelUnreadable: A file is missing, corrupt or incomplete, or holds NaN.
+    """
+    logging.disable_progress_bar()
+    owners = _weight_owners(directory)
+    tokenizer = _load_tokenizer(directory, trust_remote_code=trust_remote_code)
+    try:
+        # without attn_implementation: SDPA where the model has it
+        model, report = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelUnreadable(directory / "config.json", first_line(error)) from error
+    for name, *shapes in sorted(report["mismatched_keys"]):
+        held, wanted = (list(shape) for shape in shapes)
+        why = f"the weight {name} has the shape {held}, config.json wants {wanted}"
+        raise ModelUnreadable(owners.get(name, _weights_name(directory)), why)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        why = f"{len(missing)} of the model's weights are missing, the first is {missing[0]}"
+        raise ModelUnreadable(_weights_name(directory), why)
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            why = f"the weight {name} holds NaN or infinity"
+            raise ModelUnreadable(owners.get(name, _weights_name(directory)), why)
+    model.eval()
+    return LoadedModel(
+        directory=directory,
+        model=model,
+        tokenizer=tokenizer,
+        eos_token_ids=_eos_token_ids(model.generation_config),
+    )
+
+
+def _weights_name(directory: Path) -> Path:
+    index = directory / "model.safetensors.index.json"
+    return index if index.exists() else directory / "model.safetensors"
+
+
+def _weight_owners(directory: Path) -> dict[str, Path]:
+    """Weight name to the file that holds it; opens every file, so that a broken one is named."""
+    index = directory / "model.safetensors.index.json"
+    files = [directory / "model.safetensors"]
+    if index.exists():
+        try:
+            shards = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelUnreadable(index, first_line(error)) from error
+        files = sorted(directory / shard for shard in shards)
+    owners: dict[str, Path] = {}
+    for path in files:
+        if not path.is_file():
+            why = "there is no such file"
+            raise ModelUnreadable(path, why)
+        try:
+            with safe_open(path, framework="pt") as file:
+                owners |= dict.fromkeys(file.keys(), path)
+        except (OSError, SafetensorError) as error:
+            raise ModelUnreadable(path, first_line(error)) from error
+    return owners
+
+
+def _load_tokenizer(directory: Path, *, trust_remote_code: bool) -> Tokenizer:
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        why = "there is no such file (the served model needs it too)"
+        raise ModelUnreadable(path, why)
+    try:
+        tokenizer: Tokenizer = AutoTokenizer.from_pretrained(
+            directory, use_fast=True, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:  # the tokenizers library raises plain Exception
+        raise ModelUnreadable(path, first_line(error)) from error
+    return tokenizer
+
+
+def _eos_token_ids(config: GenerationConfig) -> tuple[int, ...]:
+    found: object = config.eos_token_id
+    match found:
+        case int():
+            return (found,)
+        case list():
+            return tuple(int(each) for each in found)
+        case _:
+            return ()
+
+
+def first_line(error: Exception) -> str:
+    """An error's message, cut to what fits a sentence."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,124 @@
+"""Decides: measurements against gates. Pure and light, the same answer for the same values."""
+
+from typing import assert_never
+
+from lmi_verify.gates import Gate
+from lmi_verify.measurements import METRICS, Measurements, PromptMeasurement
+from lmi_verify.verdict import Check, Decision, Verdict, infeasible
+
+
+def judge(
+    measurements: Measurements, gates: tuple[Gate, ...], *, dtype: str, method: str
+) -> Verdict:
+    """The verdict on one candidate.
+
+    Args:
+        measurements: From `lmi_verify.compare`.
+        gates: From `lmi_verify.gates.gates_for`.
+        dtype: The build's.
+        method: The quantisation method, `none` without.
+
+    Returns:
+        INFEASIBLE when nothing was compared; ANOMALOUS for values that no right build gives,
+        whatever the gates say; UNVERIFIED without a gate; REGRESSION when one fails; else ACCEPT.
+    """
+    if not measurements.prompts:
+        return infeasible(("no prompt was compared",), dtype=dtype, method=method)
+    checks = tuple(_check(measurements, gate) for gate in gates)
+    findings = _anomalies(measurements, exact=dtype == "float32" and method == "none")
+    decision: Decision
+    if findings:
+        decision = "ANOMALOUS"
+    elif not gates:
+        decision = "UNVERIFIED"
+        findings = (f"there is no gate with a source for {dtype}, quantization {method}",)
+    else:
+        decision = "ACCEPT" if all(check.passed for check in checks) else "REGRESSION"
+    return Verdict(
+        decision=decision,
+        summary=_summary(decision, checks, findings, len(measurements.prompts)),
+        dtype=dtype,
+        method=method,
+        checks=checks,
+        findings=findings,
+        measurements=measurements,
+        prompts_version=measurements.prompts_version,
+        prompts_digest=measurements.prompts_digest,
+    )
+
+
+def _check(measurements: Measurements, gate: Gate) -> Check:
+    measured = measurements.overall(gate.metric)
+    value = measured.value
+    match gate.direction:
+        case "at_most":
+            passed, relation = value is not None and value <= gate.limit, "at most"
+        case "at_least":
+            passed, relation = value is not None and value >= gate.limit, "at least"
+        case _:
+            assert_never(gate.direction)
+    where = "" if measured.prompt is None else f"; worst prompt {measured.prompt}"
+    shown = "could not be measured" if value is None else f"is {value:.6g}"
+    return Check(
+        metric=gate.metric,
+        measured=value,
+        limit=gate.limit,
+        direction=gate.direction,
+        passed=passed,
+        reason=f"{METRICS[gate.metric].title} {shown}, limit {relation} {gate.limit:g}{where}",
+        source=gate.source,
+        loosened=gate.loosened,
+        prompt=measured.prompt,
+    )
+
+
+def _anomalies(measurements: Measurements, *, exact: bool) -> tuple[str, ...]:
+    """What no right build shows.
+
+    Args:
+        measurements: Of all prompts.
+        exact: Float32 without quantisation, where equal bits are unlikely but right.
+    """
+    findings = [text for prompt in measurements.prompts for text in _prompt_anomalies(prompt)]
+    same = all(prompt.identical_rows == prompt.rows for prompt in measurements.prompts)
+    if same and not exact:
+        findings.append(
+            "every logit is bit for bit the float32 reference's, which lower precision cannot give"
+        )
+    return tuple(findings)
+
+
+def _prompt_anomalies(prompt: PromptMeasurement) -> list[str]:
+    found = []
+    if prompt.nonfinite_rows:
+        found.append(
+            f"prompt {prompt.id}: {prompt.nonfinite_rows} of {prompt.rows} positions hold NaN "
+            "or infinity"
+        )
+    if prompt.flat_rows:
+        found.append(
+            f"prompt {prompt.id}: at {prompt.flat_rows} of {prompt.rows} positions all logits "
+            "are equal"
+        )
+    if prompt.frozen:
+        found.append(f"prompt {prompt.id}: the logits are the same at every position")
+    return found
+
+
+def _summary(
+    decision: Decision, checks: tuple[Check, ...], findings: tuple[str, ...], prompts: int
+) -> str:
+    failed = [check for check in checks if not check.passed]
+    loosened = [check.metric for check in checks if check.loosened]
+    match decision:
+        case "ACCEPT":
+            text = f"all {len(checks)} gates pass on {prompts} prompts"
+        case "REGRESSION":
+            text = f"{len(failed)} of {len(checks)} gates fail; {failed[0].reason}"
+        case "ANOMALOUS" | "INFEASIBLE" | "UNVERIFIED":
+            more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+            text = f"{findings[0]}{more}"
+        case _:
+            assert_never(decision)
+    note = f"; loosened by the recipe: {', '.join(loosened)}" if loosened else ""
+    return f"{decision}: {text}{note}"

@@ -1,0 +1,271 @@
+"""The verdict: a decision, every check behind it with measured value and limit, and how to read it.
+
+Light: the pipeline, the console and the registry read verdicts without numpy.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+from lmi_verify.errors import Malformed
+from lmi_verify.jsonread import JSONValue, Reader
+from lmi_verify.measurements import METRICS, Direction, Divergence, Measurements, PromptMeasurement
+
+Decision: TypeAlias = Literal["ACCEPT", "REGRESSION", "ANOMALOUS", "INFEASIBLE", "UNVERIFIED"]
+Scope: TypeAlias = Literal["logits", "generation"]
+FORMAT = 1
+TABLE_HEADER = ("metric", "measured", "limit", "result", "worst prompt", "note")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One gate against what was measured.
+
+    Attributes:
+        metric: A name of `METRICS`.
+        measured: Over all prompts; None when it could not be measured, which never passes.
+        limit: The gate's.
+        direction: Which side of the limit passes.
+        passed: Whether it did.
+        reason: One sentence.
+        source: Where the limit comes from.
+        loosened: Whether the recipe loosened the gate.
+        prompt: The worst prompt's id.
+    """
+
+    metric: str
+    measured: float | None
+    limit: float
+    direction: Direction
+    passed: bool
+    reason: str
+    source: str
+    loosened: bool
+    prompt: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A decision and everything it rests on.
+
+    Attributes:
+        decision: ACCEPT; REGRESSION (a gate failed); ANOMALOUS (values that no right build
+            gives); INFEASIBLE (no comparison was possible); UNVERIFIED (nothing to judge by).
+        scope: What was compared: logits, or only what a running endpoint shows.
+        summary: One sentence for people.
+        dtype: The build's.
+        method: The quantisation method.
+        checks: One for each gate.
+        findings: Why it is ANOMALOUS, INFEASIBLE or UNVERIFIED, one sentence each.
+        measurements: All values by prompt; None when there are none.
+        prompts_version: Of the prompt set, when known.
+        prompts_digest: Of the reference's tokens, when known.
+    """
+
+    decision: Decision
+    scope: Scope = "logits"
+    summary: str
+    dtype: str
+    method: str
+    checks: tuple[Check, ...] = ()
+    findings: tuple[str, ...] = ()
+    measurements: Measurements | None = None
+    prompts_version: str | None = None
+    prompts_digest: str | None = None
+
+    def to_json(self) -> dict[str, JSONValue]:
+        """The verdict as JSON values, readable by `parse`."""
+        content = asdict(self)
+        return {"format": FORMAT, **_plain_object(content)}
+
+    def table_rows(self) -> tuple[tuple[str, ...], ...]:
+        """Rows under `TABLE_HEADER`: the gated metrics first, then those only measured."""
+        gated = {check.metric for check in self.checks}
+        rows = [_check_row(check) for check in self.checks]
+        if self.measurements is not None:
+            for name, metric in METRICS.items():
+                if name not in gated:
+                    measured = self.measurements.overall(name)
+                    shown = _shown(measured.value)
+                    rows.append((metric.title, shown, "", "", measured.prompt or "", ""))
+        return tuple(rows)
+
+
+def infeasible(problems: tuple[str, ...], *, dtype: str, method: str) -> Verdict:
+    """The verdict on outputs that cannot be compared."""
+    return Verdict(
+        decision="INFEASIBLE",
+        summary=f"INFEASIBLE: no comparison was possible: {problems[0] if problems else 'unknown'}",
+        dtype=dtype,
+        method=method,
+        findings=problems,
+    )
+
+
+def unverified(reason: str, *, dtype: str, method: str) -> Verdict:
+    """The verdict of a verification that did not run."""
+    return Verdict(
+        decision="UNVERIFIED",
+        summary=f"UNVERIFIED: {reason}",
+        dtype=dtype,
+        method=method,
+        findings=(reason,),
+    )
+
+
+def parse(raw: str | bytes) -> Verdict:
+    """Reads what `to_json` gave.
+
+    Raises:
+        Malformed: It is no verdict of this format.
+    """
+    try:
+        loaded = json.loads(raw)
+    except ValueError as error:
+        where = "verdict"
+        raise Malformed(where, "JSON", raw) from error
+    return from_json(loaded)
+
+
+def from_json(value: object) -> Verdict:
+    """Reads what `to_json` gave, when it is JSON values already.
+
+    Raises:
+        Malformed: It is no verdict of this format.
+    """
+    content = Reader(value, "verdict")
+    version = content.get("format")
+    if version.value != FORMAT:
+        raise Malformed(version.where, str(FORMAT), version.value)
+    return _verdict(content)
+
+
+def _check_row(check: Check) -> tuple[str, ...]:
+    title = METRICS[check.metric].title if check.metric in METRICS else check.metric
+    relation = "<=" if check.direction == "at_most" else ">="
+    return (
+        title,
+        _shown(check.measured),
+        f"{relation} {check.limit:g}",
+        "pass" if check.passed else "FAIL",
+        check.prompt or "",
+        "loosened by the recipe" if check.loosened else "",
+    )
+
+
+def _shown(value: float | None) -> str:
+    return "not measurable" if value is None else f"{value:.3g}"
+
+
+def _plain_object(value: Mapping[str, object]) -> dict[str, JSONValue]:
+    return {key: _plain(item) for key, item in value.items()}
+
+
+def _plain(value: object) -> JSONValue:
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case _:
+            raise Malformed(type(value).__name__, "a JSON value", value)
+
+
+def _verdict(content: Reader) -> Verdict:
+    measured = content.optional("measurements")
+    return Verdict(
+        decision=_decision(content.get("decision")),
+        scope=_scope(content.get("scope")),
+        summary=content.get("summary").text(),
+        dtype=content.get("dtype").text(),
+        method=content.get("method").text(),
+        checks=tuple(_check(item) for item in content.get("checks").items()),
+        findings=tuple(item.text() for item in content.get("findings").items()),
+        measurements=None if measured is None else _measurements(measured),
+        prompts_version=_optional_text(content, "prompts_version"),
+        prompts_digest=_optional_text(content, "prompts_digest"),
+    )
+
+
+def _check(item: Reader) -> Check:
+    return Check(
+        metric=item.get("metric").text(),
+        measured=_optional_number(item, "measured"),
+        limit=item.get("limit").number(),
+        direction=_direction(item.get("direction")),
+        passed=item.get("passed").flag(),
+        reason=item.get("reason").text(),
+        source=item.get("source").text(),
+        loosened=item.get("loosened").flag(),
+        prompt=_optional_text(item, "prompt"),
+    )
+
+
+def _measurements(item: Reader) -> Measurements:
+    return Measurements(
+        prompts_version=item.get("prompts_version").text(),
+        prompts_digest=item.get("prompts_digest").text(),
+        prompts=tuple(_prompt(each) for each in item.get("prompts").items()),
+    )
+
+
+def _prompt(item: Reader) -> PromptMeasurement:
+    divergence = item.optional("divergence")
+    values = item.get("values")
+    return PromptMeasurement(
+        id=item.get("id").text(),
+        rows=item.get("rows").integer(),
+        values={name: _optional_number(values, name) for name in values.entries()},
+        divergence=None if divergence is None else _divergence(divergence),
+        nonfinite_rows=item.get("nonfinite_rows").integer(),
+        flat_rows=item.get("flat_rows").integer(),
+        frozen=item.get("frozen").flag(),
+        identical_rows=item.get("identical_rows").integer(),
+    )
+
+
+def _divergence(item: Reader) -> Divergence:
+    return Divergence(
+        index=item.get("index").integer(),
+        reference_id=item.get("reference_id").integer(),
+        candidate_id=item.get("candidate_id").integer(),
+        margin=item.get("margin").number(),
+        gap=item.get("gap").number(),
+    )
+
+
+def _optional_text(item: Reader, key: str) -> str | None:
+    found = item.optional(key)
+    return None if found is None else found.text()
+
+
+def _optional_number(item: Reader, key: str) -> float | None:
+    found = item.optional(key)
+    return None if found is None else found.number()
+
+
+def _decision(item: Reader) -> Decision:
+    match item.value:
+        case "ACCEPT" | "REGRESSION" | "ANOMALOUS" | "INFEASIBLE" | "UNVERIFIED":
+            return item.value
+        case _:
+            raise Malformed(item.where, "a decision", item.value)
+
+
+def _scope(item: Reader) -> Scope:
+    match item.value:
+        case "logits" | "generation":
+            return item.value
+        case _:
+            raise Malformed(item.where, "logits or generation", item.value)
+
+
+def _direction(item: Reader) -> Direction:
+    match item.value:
+        case "at_most" | "at_least":
+            return item.value
+        case _:
+            raise Malformed(item.where, "at_most or at_least", item.value)
