@@ -17,7 +17,7 @@ from lmi_artifacts.digest import JSONValue, digest_bytes, digest_json
 from lmi_compile.step import Argv, Call, Step
 
 _ROOMS = {
-    room.__name__: Path(str(room.__file__)).parent
+    room.__name__: str(room.__file__).rpartition("/")[0]
     for room in (lmi_compile, lmi_recipes, lmi_artifacts, lmi_verify)
 }
 _IMPORT = re.compile(
@@ -67,60 +67,64 @@ def source_digests(module: str, data: tuple[str, ...] = ()) -> dict[str, str]:
         module: dotted name of the module that is run.
         data: dotted names of packages whose whole folder is read as data.
     """
-    files = dict(source_closure(module))
-    for package in data:
-        folder = _folder(package)
-        files |= {
-            _label(path): path
-            for path in folder.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-    return {label: _digest(path) for label, path in sorted(files.items())}
+    files = set(source_closure(module)).union(*map(_files_in, data))
+    return {file: _digest(file) for file in sorted(files)}
 
 
-def source_closure(module: str) -> dict[str, Path]:
-    """`module` and all that it imports from the four rooms, package `__init__` files included."""
-    found: dict[str, Path] = {}
+@cache
+def source_closure(module: str) -> tuple[str, ...]:
+    """`module` and all that it imports from the four rooms, package `__init__` files included.
+
+    Returns:
+        the files, each as its room's name and the path in it: `lmi_compile/keys.py`.
+    """
+    found: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        path = module_file(name)
-        if path is None or _label(path) in found:
+        file = module_file(name)
+        if file is None or file in found:
             continue
-        found[_label(path)] = path
-        waiting += _imports(path)
-        waiting += [name.rpartition(".")[0]] if "." in name else []
-    return found
+        found.add(file)
+        waiting += _imports(file)
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+    return tuple(sorted(found))
 
 
-def module_file(name: str) -> Path | None:
+@cache
+def module_file(name: str) -> str | None:
     """The source file of a module of the four rooms; None for a name that is no module."""
-    folder = _folder(name)
-    for path in (folder.with_suffix(".py"), folder / "__init__.py"):
-        if path.is_file():
-            return path
-    return None
+    base = name.replace(".", "/")
+    if "/" in base and path_of(f"{base}.py").is_file():
+        return f"{base}.py"
+    package = f"{base}/__init__.py"
+    return package if path_of(package).is_file() else None
 
 
-def _folder(name: str) -> Path:
-    room, _, rest = name.partition(".")
-    root = _ROOMS[room]
-    return root.joinpath(*rest.split(".")) if rest else root
+def path_of(file: str) -> Path:
+    """Where a file that is named by its room lies on this machine."""
+    room, _, rest = file.partition("/")
+    return Path(f"{_ROOMS[room]}/{rest}")
 
 
-def _label(path: Path) -> str:
-    room = next(root for root in _ROOMS.values() if path.is_relative_to(root))
-    return f"{room.name}/{path.relative_to(room).as_posix()}"
+def _files_in(package: str) -> tuple[str, ...]:
+    folder = path_of(package.replace(".", "/"))
+    return tuple(
+        f"{package.replace('.', '/')}/{path.relative_to(folder).as_posix()}"
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
 
 
 @cache
-def _digest(path: Path) -> str:
-    return digest_bytes(path.read_bytes()).hex
+def _digest(file: str) -> str:
+    return digest_bytes(path_of(file).read_bytes()).hex
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    return tuple(_imported_names(path.read_text(encoding="utf-8")))
+def _imports(file: str) -> tuple[str, ...]:
+    return tuple(_imported_names(path_of(file).read_text(encoding="utf-8")))
 
 
 def _imported_names(source: str) -> Iterator[str]:

@@ -168,9 +168,13 @@ def _rename(root: Node, section: Path) -> Iterator[tuple[str, Problem | None]]:
     fields = _section(root, section)
     if fields is None:
         return
-    for name in [name for name in fields if name in _ALIASES[section]]:
-        target = _ALIASES[section][name]
+    words = _ALIASES[section]
+    # Whole sections first: what is set inside them joins them.
+    for name in sorted((name for name in fields if name in words), key=lambda n: len(words[n])):
         entry = fields.pop(name)
+        target = words[name]
+        if isinstance(entry.node.value, str) and dotted(target) in _SHORT:
+            target = (*target, _SHORT[dotted(target)])
         home = _section(root, target[:-1], made=True)
         note = f"{dotted((*section, name))} is read as {dotted(target)}"
         if home is None:

@@ -18,15 +18,15 @@ class _ProblemsError(RecipesError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
-class RecipeUnreadable(_ProblemsError):  # noqa: N818 - says what the recipe is
+class RecipeUnreadable(_ProblemsError):
     """The file could not be read as YAML: missing, too large, not text, broken, or a bomb."""
 
 
-class RecipeInvalid(_ProblemsError):  # noqa: N818 - says what the recipe is
+class RecipeInvalid(_ProblemsError):
     """The file is YAML and breaks the schema."""
 
 
-class RecipeImpossible(_ProblemsError):  # noqa: N818 - says what the recipe is
+class RecipeImpossible(_ProblemsError):
     """The recipe is valid, but this model, target or toolchain cannot do it."""
 
 
@@ -49,19 +49,19 @@ class _UnknownNameError(RecipesError):
         super().__init__(message + self.hint)
 
 
-class UnknownRecipe(_UnknownNameError):  # noqa: N818 - says what the name is
+class UnknownRecipe(_UnknownNameError):
     """Neither a file nor a catalogue recipe has this name."""
 
     kind = "recipe file or catalogue recipe"
 
 
-class UnknownToolchain(_UnknownNameError):  # noqa: N818 - says what the name is
+class UnknownToolchain(_UnknownNameError):
     """No toolchain file has this name."""
 
     kind = "toolchain"
 
 
-class UnknownTarget(_UnknownNameError):  # noqa: N818 - says what the name is
+class UnknownTarget(_UnknownNameError):
     """No target has this name."""
 
     kind = "target"

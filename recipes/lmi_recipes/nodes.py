@@ -21,6 +21,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,38})\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,4})?\Z")
+# All but the printable characters of YAML 1.2, production [1].
+_ILLEGAL = r"[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -181,12 +183,10 @@ class _Composer:
             line, column = error.problem_mark.line + 1, error.problem_mark.column + 1
             words = ", ".join(part for part in (error.context, error.problem) if part)
             message = f"is not YAML: {words}"
-        elif isinstance(error, yaml.reader.ReaderError):
-            before = self._text[: error.position]
+        elif illegal := re.search(_ILLEGAL, self._text):  # its own position may count bytes
+            before = self._text[: illegal.start()]
             line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-            message = (
-                f"holds the character U+{ord(self._text[error.position]):04X}, illegal in YAML"
-            )
+            message = f"holds the character U+{ord(illegal[0]):04X}, illegal in YAML"
         else:
             line, column, message = 1, 1, f"is not YAML: {error}"
         tab = _indenting_tab(self._text, line)

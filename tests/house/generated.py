@@ -1,6 +1,5 @@
 """Files that are generated from the code: `make fmt` writes them, `make check` compares them."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -8,17 +7,11 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from lmi_compile.cli.app import command
-from lmi_recipes.schema import recipe_json_schema
+from lmi_recipes.schema import SCHEMA_FILE, recipe_schema_text
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-SCHEMA = ROOT / "recipes" / "lmi_recipes" / "recipe.schema.json"
 _HELP = re.compile(r"(<!-- help -->\n```\n).*?(```\n<!-- /help -->)", re.DOTALL)
-
-
-def schema_text() -> str:
-    """The recipe schema as it is committed."""
-    return json.dumps(recipe_json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def readme_text() -> str:
@@ -32,7 +25,7 @@ def readme_text() -> str:
 def main(check: bool) -> int:  # noqa: FBT001 - the one flag of a script
     """Write the files, or say which are out of date."""
     stale = []
-    for path, text in ((SCHEMA, schema_text()), (README, readme_text())):
+    for path, text in ((SCHEMA_FILE, recipe_schema_text()), (README, readme_text())):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(path.relative_to(ROOT))

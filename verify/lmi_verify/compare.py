@@ -116,7 +116,7 @@ def find_divergence(
     pairs = zip(reference_ids, candidate_ids, strict=False)
     for index, (right, other) in enumerate(pairs):
         if right != other:
-            row = forced_logits[index - 1].astype(np.float64)
+            row = forced_logits[index].astype(np.float64)
             best, second = np.sort(row)[-1], np.sort(row)[-2]
             return Divergence(
                 index=index,

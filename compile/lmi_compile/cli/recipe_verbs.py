@@ -1,5 +1,6 @@
 """Verbs about recipes: plan, validate, recipes, schema. None of them runs a step."""
 
+import sys
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from lmi_compile.workspace import Workspace
 from lmi_recipes.catalog import catalog_names, find_recipe
 from lmi_recipes.errors import RecipesError
 from lmi_recipes.reading import read_recipe
-from lmi_recipes.schema import recipe_json_schema
+from lmi_recipes.schema import recipe_schema_text
 
 
 @click.command()
@@ -112,5 +113,5 @@ def recipes(*, as_json: bool, quiet: bool, verbose: bool) -> int:
 @click.command()
 def schema() -> int:
     """Print the JSON Schema of recipes, for editors."""
-    Console().json(recipe_json_schema())
+    sys.stdout.write(recipe_schema_text())
     return ExitCode.OK

@@ -24,7 +24,7 @@ Split = Literal["as converted", "digits"]
 _DIGITS_THEN_GPT2 = frozenset(
     {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 )
-_GPT2 = frozenset({None, "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"})
+_GPT2 = frozenset({"gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion"})
 _TOKENIZER = "tokenizer.json"
 _TEMPLATE = "chat_template.jinja"
 

@@ -50,7 +50,17 @@ def parse_object(text: str) -> dict[str, JSONValue]:
     if not isinstance(value, dict):
         message = f"it holds a {type(value).__name__}, not an object"
         raise _NotStrictError(message)
+    if "\\u" in text:
+        _refuse_lone_surrogates(value)
     return cast("dict[str, JSONValue]", value)
+
+
+def _refuse_lone_surrogates(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = "it holds half of a surrogate pair"
+        raise _NotStrictError(message) from error
 
 
 def _unique(pairs: list[tuple[str, JSONValue]]) -> dict[str, JSONValue]:

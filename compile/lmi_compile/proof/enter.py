@@ -14,6 +14,7 @@ kernel. Standard library only. Numbers are those of the kernel's include/uapi (m
 prctl.h, asm-generic/unistd.h).
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -78,7 +79,8 @@ def _first_process(config: dict[str, Any], *, user_namespace: bool) -> int:
         fresh_proc = _mounts(config)
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
         for capability in set(range(_HIGHEST_CAPABILITY + 1)) - _KEPT_CAPABILITIES:
-            _LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)  # unknown ones fail, and may
+            with contextlib.suppress(OSError):  # the kernel does not know them all
+                _prctl(PR_CAPBSET_DROP, capability)
     except OSError as error:
         _say(config, error=f"{error.filename or 'sandbox'}: {error.strerror or error}")
         return 125
@@ -165,7 +167,8 @@ def _mount_attributes(target: str, attributes: bytes, flags: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    _checked(_LIBC.prctl, option, value, 0, 0, 0, what=f"prctl {option}")
+    zero = ctypes.c_ulong(0)
+    _checked(_LIBC.prctl, option, ctypes.c_ulong(value), zero, zero, zero, what=f"prctl {option}")
 
 
 def _checked(call: Callable[..., int], *args: object, what: str) -> None:

@@ -34,14 +34,14 @@ CHECKED = (
     "PATH was an empty folder, HOME an empty read-only one; PYTHONDONTWRITEBYTECODE=1",
     "own network namespace, loopback down",
     (
-        "the entry point was executed three times, initialised by an empty request with the model's "
-        "properties, then asked once"
+        "the entry point was executed three times, initialised by an empty request with the "
+        "model's properties, then asked once"
     ),
     "no program was executed after the interpreter's own start, by any path",
     "nothing outside the scratch folder was created, changed or removed, attempts included",
     (
-        "no machine code appeared in the scratch folder or was loaded from it or from memory, unless "
-        "the tree has the same bytes"
+        "no machine code appeared in the scratch folder or was loaded from it or from memory, "
+        "unless the tree has the same bytes"
     ),
     "no network connection or datagram, attempts and loopback included",
     f"no import of {', '.join(p.replace('/', '.') for p in tables.COMPILE_PACKAGES)}",

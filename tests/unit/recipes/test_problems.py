@@ -44,26 +44,36 @@ runtime: {engine: Python}
 """
     assert problems(text) == [
         "r.yaml:1:1: model: is required",
-        'r.yaml:1:13: apiVersion: must be lmi-compile/v1 (got "lmi-compile/v2";'
-        " did you mean lmi-compile/v1?)",
-        "r.yaml:2:7: name: must be lower-case letters, digits, '.', '_' and '-', at most 128,"
-        ' no leading sign (got "Bad Name")',
+        (
+            'r.yaml:1:13: apiVersion: must be lmi-compile/v1 (got "lmi-compile/v2";'
+            " did you mean lmi-compile/v1?)"
+        ),
+        (
+            "r.yaml:2:7: name: must be lower-case letters, digits, '.', '_' and '-', at most 128,"
+            ' no leading sign (got "Bad Name")'
+        ),
         'r.yaml:3:1: modle: unknown field (got {"id": "x"}; did you mean model?)',
         'r.yaml:4:10: backend: must be null | aoti | tensorrt-llm | neuron (got "trn")',
         "r.yaml:6:9: target: needs exactly one of instance_type and cpu",
         'r.yaml:7:25: tensor_parallel_degree: must be a whole number, without quotes (got "8")',
         "r.yaml:9:19: shapes.max_batch_size: must be a whole number (got true)",
-        "r.yaml:10:18: shapes.max_input_len: is above max_seq_len, 100, which counts prompt and"
-        " answer together (got 3000)",
+        (
+            "r.yaml:10:18: shapes.max_input_len: is above max_seq_len, 100, which counts prompt and"
+            " answer together (got 3000)"
+        ),
         "r.yaml:11:3: shapes.max_input_len: is given twice; the first is on line 10 (got 3001)",
         "r.yaml:13:22: shapes.buckets.prefill: must ascend, without repeats",
         'r.yaml:13:42: shapes.buckets.decode[0]: must be a whole number (got "x")',
-        "r.yaml:14:24: quantization.method: must be none | smoothquant | fp8 | int8_wo | int4_wo"
-        ' | awq | gptq (got "fp9"; did you mean fp8?)',
+        (
+            "r.yaml:14:24: quantization.method: must be none | smoothquant | fp8 | int8_wo"
+            ' | int4_wo | awq | gptq (got "fp9"; did you mean fp8?)'
+        ),
         'r.yaml:15:1: registry: unknown field (got "s3://b"; did you mean publish.registry?)',
-        "r.yaml:16:19: runtime.engine: is written by the package itself, as are async_mode,"
-        " engine, entryPoint, maxWorkers, minWorkers, model_id, rolling_batch,"
-        ' tensor_parallel_degree (got "Python")',
+        (
+            "r.yaml:16:19: runtime.engine: is written by the package itself, as are async_mode,"
+            " engine, entryPoint, maxWorkers, minWorkers, model_id, rolling_batch,"
+            ' tensor_parallel_degree (got "Python")'
+        ),
     ]
 
 
@@ -119,7 +129,7 @@ def test_a_bad_line_is_told_with_its_place(line: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        ("{id: pypi://a==1#b}", "1: model.sha256: is required for pypi://"),
+        ("{id: pypi://a==1#b}", "r.yaml:3:8: model.sha256: is required for pypi://"),
         (f"{{id: pypi://a#b, {SHA}}}", "model.id: must have the form pypi://<package>==<version>"),
         (f"{{id: 'pypi://a==1#../b', {SHA}}}", "model.id: must have the form"),
         ("{id: https://example.com/x}", "must be a hub id, a directory, s3://... or pypi://..."),

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,6 @@ def test_a_recipe_of_a_backend_that_is_not_built_yet_reads_whole() -> None:
 
 
 def test_a_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
-    import json
-
     recipe = read_recipe(HERE / "llama-2-70b.yaml").recipe
     again = tmp_path / "resolved.yaml"
     again.write_text(json.dumps(recipe.to_json()))

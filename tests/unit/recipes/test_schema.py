@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from pathlib import Path
 
 import jsonschema
@@ -56,7 +57,7 @@ def test_the_schema_refuses_what_the_reader_refuses(change: dict[str, object], f
 
 
 def test_every_field_is_described() -> None:
-    def described(schema: dict[str, object]) -> None:
+    def described(schema: Mapping[str, object]) -> None:
         properties = schema.get("properties", {})
         assert isinstance(properties, dict)
         for name, inner in properties.items():

@@ -1,5 +1,6 @@
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from lmi_recipes.problems import Problem
 from lmi_recipes.reading import parse_recipe, read_recipe
 
 BOMB = "a: &a [x, x]\n" + "".join(
-    f"{two}: &{two} [*{one}, *{one}, *{one}]\n" for one, two in zip("abcdefgh", "bcdefghi")
+    f"{two}: &{two} [*{one}, *{one}, *{one}]\n" for one, two in pairwise("abcdefghi")
 )
 
 
@@ -34,6 +35,7 @@ def refused(raw: bytes) -> Problem:
         (b"a: 1\n---\nb: 2\n", (2, 1), "several documents"),
         (b"name: caf\xe9\n", (1, 10), "is not UTF-8: byte 0xe9"),
         (b"a: 1\nb: \x00\n", (2, 4), "U+0000"),
+        ("ä: ä\nö\0".encode(), (2, 2), "U+0000"),
         (b"\xff\xfea\x00", (1, 1), "is not UTF-8"),
         (b"a: &x 1\nb: *x\n", (2, 4), "alias *x"),
         (b"a: !!python/object:os.system x\n", (1, 4), "tag"),
@@ -85,4 +87,4 @@ def test_fifty_megabytes_are_refused_before_they_are_read(tmp_path: Path) -> Non
     start = time.process_time()
     with pytest.raises(RecipeUnreadable, match="is 50000000 bytes long"):
         read_recipe(path)
-    assert time.process_time() - start < 0.05
+    assert time.process_time() - start < 0.5  # parsing it would take minutes

@@ -150,3 +150,19 @@ def test_continuations_end_at_the_first_end_token_or_at_the_limit(
     ids: tuple[int, ...], reason: str, *, right: bool
 ) -> None:
     assert ends_rightly(Generated(ids=ids, finish_reason=reason), (0,), 3) is right
+
+
+def test_a_tie_of_the_two_best_does_not_excuse_a_third_token() -> None:
+    reference = noise(6, (5, 64))
+    reference[4, :3] = (50.0, 50.0, 25.0)
+    for token, gap in ((1, 0.0), (2, 0.5)):
+        found = measure_prompt(
+            PROMPT,
+            eos_token_ids=(63,),
+            reference=(reference[:3], reference[3:]),
+            candidate=(reference[:3], reference[3:]),
+            reference_ids=(4, 0),
+            generated=Generated(ids=(4, token), finish_reason="length"),
+        )
+        assert found.values["greedy_margin"] == gap
+        assert found.values["greedy_divergences"] == 1

@@ -129,25 +129,26 @@ def attend(  # noqa: PLR0913 - transformers' signature for attention functions
     Raises:
         Unsupported: The model needs something this attention does not do.
     """
-    _check(module, attention_mask, dropout, others)
-    batch, heads, length, _ = query.shape
+    mask = _checked(module, attention_mask, dropout, others)
+    batch, heads, length, _ = query.shape  # in prefill, length is a symbol and not an int
+    single = bool(type(length) is int and length == 1)
     groups = heads // key.shape[1]
-    if isinstance(length, int) and length == 1:
+    if single:
         # One query per head: the heads of a group become the queries of one head, no K/V copies.
         query = query.reshape(batch, key.shape[1], groups, query.shape[-1])
     else:
         key, value = _repeat(key, groups), _repeat(value, groups)
-    out = _scores_and_sum(query, key, value, attention_mask, scaling=scaling, softcap=softcap)
-    if isinstance(length, int) and length == 1:
+    out = _scores_and_sum(query, key, value, mask, scaling=scaling, softcap=softcap)
+    if single:
         return out.reshape(batch, 1, heads, out.shape[-1]), None
     return out.transpose(1, 2).contiguous(), None
 
 
-def _scores_and_sum(  # noqa: PLR0913 - one attention call's operands
+def _scores_and_sum(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: torch.Tensor | None,
+    mask: torch.Tensor,
     *,
     scaling: float | None,
     softcap: float | None,
@@ -156,7 +157,6 @@ def _scores_and_sum(  # noqa: PLR0913 - one attention call's operands
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scaling
         )
-    assert mask is not None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(2, 3)) * scale
     scores = softcap * torch.tanh(scores / softcap)
@@ -173,12 +173,13 @@ def _repeat(tensor: torch.Tensor, times: int) -> torch.Tensor:
     return wide.reshape(batch, groups * times, length, width)
 
 
-def _check(
+def _checked(
     module: torch.nn.Module,
     mask: torch.Tensor | None,
     dropout: float,
     others: dict[str, object],
-) -> None:
+) -> torch.Tensor:
+    """The mask, once it is known that nothing is asked for that is not done."""
     if mask is None:
         raise _refused("an attention layer was reached without a mask")
     if dropout:
@@ -194,6 +195,7 @@ def _check(
     if not isinstance(index, int):
         raise _refused("an attention layer does not know its number")
     _ledger.attended.append(index)
+    return mask
 
 
 def _refused(why: str) -> Unsupported:

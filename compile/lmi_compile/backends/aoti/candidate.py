@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import VerificationFailed
 
 _PROBE = "lmi_aoti_runtime.probe"
@@ -65,9 +66,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 def _relay(child: "subprocess.Popen[str]") -> str:
     """Prints what the child prints; returns its last lines."""
     lines: list[str] = []
-    assert child.stdout is not None
-    for line in child.stdout:
-        print(line, end="", flush=True)
+    for line in child.stdout or ():
+        say(line.rstrip())
         lines = [*lines, line.rstrip()][-_TOLD_LINES:]
     return "\n".join(lines)
 

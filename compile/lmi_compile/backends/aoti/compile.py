@@ -7,10 +7,7 @@ import gc
 import json
 import platform
 import shutil
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +18,11 @@ import transformers  # noqa: TID253 - the same
 from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backends.aoti import constants as constants_of
 from lmi_compile.backends.aoti import export, inductor, reduction, skeleton
+from lmi_compile.backends.aoti.progress import say, stage
 from lmi_compile.backends.aoti.runtime import environment
 from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
 from lmi_compile.backends.aoti.scratch import fixed_scratch
 from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
-
-_HEARTBEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +53,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """
     config = skeleton.read_config(_config(params, inputs))
     job = _job(params, config)
-    print(f"building {config.model_type} from its configuration, without weights", flush=True)
+    say(f"building {config.model_type} from its configuration, without weights")
     model = skeleton.build(config, torch.float32)
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
         constants = constants_of.Constants()
@@ -66,12 +62,12 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         for graph in ("prefill", "decode"):
             if graph == "decode":
                 swapped = reduction.swap_linears(model)
-                print(f"decode: {swapped} linear layers as reductions", flush=True)
-            with _heartbeat(f"{graph}: exporting"):
+                say(f"decode: {swapped} linear layers as reductions")
+            with stage(f"{graph}: exporting"):
                 trace = export.export_prefill if graph == "prefill" else export.export_decode
                 exported = trace(model, job.shapes)
             library = scratch / graph / "model.so"
-            with _heartbeat(f"{graph}: compiling"):
+            with stage(f"{graph}: compiling"):
                 inductor.compile_to(exported, library, job.target)
             constants.add(graph, exported, library, names)
             kept = out / "graphs" / graph / "model.so"
@@ -199,24 +195,3 @@ def _whole(params: Mapping[str, JSONValue], name: str) -> int:
         what = f"the aoti backend needs a number for {name}, not {value!r}"
         raise Unsupported(what, "", f"set shapes.{name} in the recipe")
     return value
-
-
-@contextmanager
-def _heartbeat(stage: str) -> Iterator[None]:
-    """Prints the stage, then its seconds while it lasts: the compiler itself says nothing."""
-    start = time.monotonic()
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(_HEARTBEAT_SECONDS):
-            print(f"{stage}: {time.monotonic() - start:.0f} s", flush=True)
-
-    print(stage, flush=True)
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-    print(f"{stage}: done in {time.monotonic() - start:.1f} s", flush=True)

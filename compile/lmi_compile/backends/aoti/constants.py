@@ -27,9 +27,7 @@ class Constants:
     others: dict[str, torch.Tensor] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def add(
-        self, graph: str, exported: Exported, library: Path, names: Mapping[int, str]
-    ) -> None:
+    def add(self, graph: str, exported: Exported, library: Path, names: Mapping[int, str]) -> None:
         """Takes over what `library`, compiled from `exported`, names.
 
         Args:
@@ -54,9 +52,7 @@ class Constants:
             mapped[name] = self._place(graph, name, tensor, names)
         self.maps[graph] = mapped
 
-    def _place(
-        self, graph: str, name: str, tensor: torch.Tensor, names: Mapping[int, str]
-    ) -> str:
+    def _place(self, graph: str, name: str, tensor: torch.Tensor, names: Mapping[int, str]) -> str:
         known = names.get(tensor.data_ptr())
         if known is not None and tensor.numel():
             self.weights[known] = tensor
@@ -93,7 +89,11 @@ def tied_names(model: PreTrainedModel) -> dict[str, str]:
 def _refuse_inlined_weights(exported: Exported, wanted: set[str]) -> None:
     """Inductor writes vectors of up to 8 numbers into the code instead of asking for them."""
     signature = exported.program.graph_signature
-    read = {node.name for node in exported.program.graph.nodes if node.op == "placeholder" and node.users}
+    read = {
+        node.name
+        for node in exported.program.graph.nodes
+        if node.op == "placeholder" and node.users
+    }
     stored = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     lost = sorted(
         name

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch  # noqa: TID253 - imported by the compile worker only
 from torch.export import Dim, ExportedProgram  # noqa: TID253 - the same
@@ -76,10 +77,9 @@ class Decode(torch.nn.Module):
         self, ids: torch.Tensor, positions: torch.Tensor, slots: list[torch.Tensor]
     ) -> torch.Tensor:
         """Logits that predict the token after `ids`, which stand at `positions`."""
-        last = positions.max().item()
-        assert isinstance(last, int | torch.SymInt)
-        torch._check(last >= 0)  # noqa: SLF001 - export's documented way to bound a size
-        torch._check(last < slots[0].shape[2])  # noqa: SLF001 - the same
+        last = cast("int", positions.max().item())  # while tracing, a symbol
+        torch._check(last >= 0)  # type: ignore[no-untyped-call]  # noqa: SLF001 - export's documented way to bound a size
+        torch._check(last < slots[0].shape[2])  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same
         cache = SlotCache(
             [DecodeLayer(key, value, positions, last + 1) for key, value in pairs(slots)]
         )

@@ -85,7 +85,7 @@ def compile_to(exported: Exported, library: Path, target: Target) -> None:
     try:
         with torch.no_grad():
             torch._inductor.aot_compile(  # noqa: SLF001 - AOTInductor has no public entry
-                graph,  # type: ignore[arg-type]  # torch's stub; export gives a GraphModule
+                graph,
                 exported.example,
                 options=target.options(library),
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
+from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import ModelFault
 
 # All that a sync handler beside a Hugging Face model needs to be left alone by the recommender:
@@ -66,7 +67,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     }
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"
     (out / "runtime.json").write_text(text, encoding="utf-8")
-    print(f"{len(description['files']) + 1} files packaged", flush=True)
+    say(f"{len(description['files']) + 1} files packaged")
 
 
 def _copy_model_files(model: Path, out: Path) -> None:

@@ -11,6 +11,7 @@ import torch  # noqa: TID253 - the worker's own process imports this module
 from safetensors import SafetensorError, safe_open  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.backends.aoti.progress import say
 from lmi_compile.backends.aoti.runtime.tensorfile import stream_tensors
 from lmi_compile.errors import ModelFault
 
@@ -38,7 +39,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         sources = _assign(checkpoint, wanted, described["tied"], described["ignored"])
         names = sorted(wanted)
         layout = [(name, dtype, list(wanted[name]["shape"])) for name in names]
-        print(f"{len(names)} tensors to {params['dtype']}", flush=True)
+        say(f"{len(names)} tensors to {params['dtype']}")
         stream_tensors(
             out / "weights.safetensors",
             layout,

@@ -62,9 +62,7 @@ def check(requires: Mapping[str, Any]) -> None:
         raise RuntimeMismatch(what, "Serve it on a newer instance type, or compile it for this one")
 
 
-def missing_cpu_flags(
-    required: list[str], cpuinfo: Path = Path("/proc/cpuinfo")
-) -> list[str]:
+def missing_cpu_flags(required: list[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
     """Those of `required` that this processor does not report."""
     return sorted(set(required) - cpu_flags(cpuinfo))
 
@@ -83,7 +81,7 @@ def _check_torch(requires: Mapping[str, Any]) -> None:
     wanted = requires["torch"]
     fix = f"Serve it from a container with torch {wanted}"
     try:
-        import torch  # noqa: PLC0415 - its absence must become a sentence
+        import torch
     except ImportError as error:
         what = f"the model is compiled for torch {wanted}, and torch cannot be imported ({error})"
         raise RuntimeMismatch(what, fix) from error

@@ -61,7 +61,9 @@ def generate(
         BadRequest: The prompt, or the prompt with its continuation, is too long.
     """
     _require_fit(graphs, len(ids), parameters.max_new_tokens)
-    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    special = {
+        number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special
+    }
     chooser = Chooser(parameters)
     stream = TextStream(tokenizer)
     done = Generation()

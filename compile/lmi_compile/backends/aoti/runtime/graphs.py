@@ -121,9 +121,7 @@ def _check_range(name: str, tensor: torch.Tensor, end: int) -> None:
         raise LimitExceeded(f"{name} {low if low < 0 else high} is outside 0..{end - 1}")
 
 
-def _map_tensors(
-    root: Path, described: Mapping[str, Mapping[str, Any]]
-) -> dict[str, torch.Tensor]:
+def _map_tensors(root: Path, described: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Tensor]:
     """Every tensor that the description names, mapped from its file and compared with it."""
     tensors: dict[str, torch.Tensor] = {}
     for file, expected in described.items():

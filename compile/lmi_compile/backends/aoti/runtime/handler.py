@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Optional
 from djl_python import Input, Output
 
 if TYPE_CHECKING:
-    from lmi_aoti_runtime.service import Service
+    from lmi_aoti_runtime.service import Service  # type: ignore[import-not-found]  # the packaged name
 
 _service: Optional["Service"] = None
 
@@ -42,7 +42,7 @@ def _load() -> "Service":
     sys.dont_write_bytecode = True  # the tree may be read-only, and stays as it was checked
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    from lmi_aoti_runtime import environment  # noqa: PLC0415 - says in words why torch is wrong
+    from lmi_aoti_runtime import environment  # type: ignore[import-not-found]  # noqa: PLC0415 - says in words why torch is wrong
 
     environment.check(environment.load_description(root)["requires"])
     from lmi_aoti_runtime.service import Service  # noqa: PLC0415 - imports torch, after the check
@@ -54,7 +54,7 @@ def _load() -> "Service":
 
 
 def _answer(service: "Service", body: bytes) -> Output:
-    from lmi_aoti_runtime.request import BadRequest  # noqa: PLC0415 - loaded with the service
+    from lmi_aoti_runtime.request import BadRequest  # type: ignore[import-not-found]  # noqa: PLC0415 - loaded with the service
 
     try:
         answer = service.answer(body)

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from .environment import RuntimeMismatch
-from .graphs import Graphs  # torch first: an error about it must not hide behind another
-from .generate import Generation, generate  # isort: skip
+from .generate import Generation, generate
+from .graphs import Graphs
 from .request import BadRequest, Request, parse
-from tokenizers import Tokenizer  # isort: skip
 
 
 class Service:

@@ -2,21 +2,60 @@
 
 import base64
 import hashlib
+import importlib.util
 import json
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import gguf
 import numpy as np
+import pytest
+
+MakeFile = Callable[..., Path]
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 
 
-def safetensors_bytes(header: object, data: bytes) -> bytes:
-    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(raw)) + raw + data
+@pytest.fixture(scope="session")
+def make_tiny_llama() -> MakeFile:
+    spec = importlib.util.spec_from_file_location("tiny_llama", FIXTURES / "tiny_llama.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    maker: MakeFile = module.make_tiny_llama
+    return maker
 
 
+@pytest.fixture(scope="session")
+def tiny_llama(make_tiny_llama: MakeFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound model directory; read only."""
+    return make_tiny_llama(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(make_gguf: MakeFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound GGUF file; read only."""
+    return make_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def make_gguf() -> MakeFile:
+    return _make_gguf
+
+
+@pytest.fixture(scope="session")
+def make_wheel() -> MakeFile:
+    return _make_wheel
+
+
+@pytest.fixture(scope="session")
+def safetensors_of() -> Callable[[object, bytes], bytes]:
+    return _safetensors_of
+
+
+@pytest.fixture(scope="session")
 def sound_safetensors() -> bytes:
     header = {
         "__metadata__": {"format": "pt"},
@@ -24,10 +63,15 @@ def sound_safetensors() -> bytes:
         "b": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]},
         "c": {"dtype": "I64", "shape": [0], "data_offsets": [26, 26]},
     }
-    return safetensors_bytes(header, bytes(26))
+    return _safetensors_of(header, bytes(26))
 
 
-def make_wheel(
+def _safetensors_of(header: object, data: bytes) -> bytes:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(raw)) + raw + data
+
+
+def _make_wheel(
     folder: Path, name: str, version: str, files: Mapping[str, bytes], licence: bytes = b"MIT\n"
 ) -> Path:
     """A real wheel, as pip finds it by PIP_FIND_LINKS."""
@@ -55,10 +99,6 @@ def _record_digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def sha256_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 _HIDDEN, _FEED, _HEADS, _KV = 64, 96, 4, 2
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _MERGES = ("Ġ Ġ", "Ċ Ċ", "ĊĊ Ġ", "ĊĊ ĠĠ", "t h", "th e")
@@ -72,7 +112,7 @@ def _vocabulary() -> list[str]:
     return [*_SPECIAL, *sorted(alphabet), *("".join(merge.split(" ")) for merge in _MERGES)]
 
 
-def make_gguf(
+def _make_gguf(
     path: Path, *, pre: str = "smollm", architecture: str = "llama", drop: str | None = None
 ) -> Path:
     """A GGUF of a random one-layer Llama with a byte-level tokenizer; Q8_0 and F32 tensors.
@@ -105,7 +145,7 @@ def make_gguf(
     writer.add_eos_token_id(0)
     writer.add_eot_token_id(2)
     writer.add_unk_token_id(0)
-    writer.add_add_bos_token(False)
+    writer.add_bool("tokenizer.ggml.add_bos_token", val=False)
     writer.add_chat_template(CHAT_TEMPLATE)
     random = np.random.default_rng(0)
     kv_width = _HIDDEN * _KV // _HEADS

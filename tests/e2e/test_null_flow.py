@@ -1,0 +1,167 @@
+"""The whole flow on the null backend, as a user meets it."""
+
+import json
+import shutil
+
+import pytest
+from lmi import Lmi
+
+STEPS = ("model", "reference", "compile", "package", "candidate", "judge", "proof")
+
+
+def test_a_recipe_becomes_a_published_verified_proven_artifact(lmi: Lmi) -> None:
+    built = lmi("null-demo", "--json")
+    assert built.code == 0, built.err
+    result = built.json()
+    assert result["artifact"].startswith("null-demo@sha256:")
+    assert (result["decision"], result["proof"], result["cached"]) == ("ACCEPT", "PROVEN", False)
+    assert set(result["seconds"]) == set(STEPS)
+    assert "PROVEN" in built.err
+    assert "verdict: ACCEPT" in built.err
+
+    again = lmi("null-demo", "--json").json()
+    assert again == {**result, "cached": True, "seconds": {}}
+
+
+def test_a_plan_names_every_step_with_its_key_and_runs_nothing(lmi: Lmi) -> None:
+    plan = lmi("plan", "null-demo", "--json").json()
+    assert [step["name"] for step in plan["steps"]] == list(STEPS)
+    for step in plan["steps"]:
+        assert len(step["key"]) == 64
+        assert {"call", "params", "env", "where", "needs"} <= set(step)
+    assert lmi.finished() == set()
+    built = lmi("null-demo", "--json").json()
+    assert built["plan_key"] == plan["plan_key"]
+    assert lmi.finished() == {step["key"] for step in plan["steps"]}
+
+
+def test_the_same_recipe_gives_the_same_artifact_from_empty_caches(lmi: Lmi) -> None:
+    first = lmi("null-demo", "--json").json()["artifact"]
+    shutil.rmtree(lmi.home / "cache")
+    shutil.rmtree(lmi.home / "out")
+    assert lmi("null-demo", "--json").json()["artifact"] == first
+
+
+def test_serve_time_knobs_change_the_artifact_and_run_no_step(lmi: Lmi) -> None:
+    plain = lmi("null-demo", "--json").json()
+    tuned = lmi("null-demo", "--json", "--set", "runtime.predict_timeout=240").json()
+    assert tuned["plan_key"] == plain["plan_key"]
+    assert tuned["artifact"] != plain["artifact"]
+    assert tuned["seconds"] == {}
+    manifest = lmi("show", tuned["artifact"], "--json").json()["manifest"]
+    assert manifest["recipe"]["runtime"] == {"predict_timeout": 240}
+    assert lmi("null-demo", "--json").json()["artifact"] == plain["artifact"]
+
+
+def test_a_bad_gate_is_the_recipes_fault_before_anything_runs(lmi: Lmi) -> None:
+    ended = lmi("plan", "smollm2-135m-instruct-cpu", "--set", "verify.gates.kl_maen=1")
+    assert ended.code == 2
+    assert "kl_mean" in ended.err
+
+
+def test_until_stops_there_and_publishes_nothing(lmi: Lmi) -> None:
+    ended = lmi("null-demo", "--until", "compile", "--json").json()
+    assert ended["artifact"] is None
+    assert set(ended["seconds"]) == {"model", "compile"}
+    assert lmi.artifacts() == []
+    wrong = lmi("null-demo", "--until", "complie")
+    assert wrong.code == 3
+    assert "compile" in wrong.err
+
+
+def test_consumers_list_show_pull_and_verify(lmi: Lmi) -> None:
+    reference = lmi("null-demo").out.strip()
+    assert lmi.artifacts() == [reference]
+    assert "ACCEPT" in lmi("show", "null-demo").out
+    pulled = lmi.home / "pulled"
+    assert lmi("pull", "null-demo", pulled).code == 0
+    assert lmi("pull", "null-demo", pulled, "--json").json()["up_to_date"] is True
+    assert lmi("verify", pulled).code == 0
+    assert lmi("verify", "null-demo", "--against", "null-demo").code == 0
+    assert lmi("prove", pulled).code == 0
+    archive = lmi.home / "model.tar.gz"
+    assert lmi("pull", "null-demo", archive, "--layout", "tar.gz").code == 0
+    assert archive.read_bytes()[:2] == b"\x1f\x8b"
+
+    (pulled / "table.dat").write_bytes(b"x" * 4096)
+    broken = lmi("verify", pulled)
+    assert broken.code == 10
+    assert "table.dat" in broken.err
+
+
+def test_a_served_file_that_is_gone_or_short_is_seen_on_a_cache_hit(lmi: Lmi) -> None:
+    tree = lmi.home / lmi("null-demo", "--json").json()["path"]
+    table = tree / "table.dat"
+    table.chmod(0o644)
+    table.write_bytes(b"short")
+    ended = lmi("null-demo")
+    assert ended.code == 10
+    assert "table.dat" in ended.err
+
+
+def test_verify_on_a_cache_hit_rehashes_every_file(lmi: Lmi) -> None:
+    tree = lmi.home / lmi("null-demo", "--json").json()["path"]
+    table = tree / "table.dat"
+    table.chmod(0o644)
+    table.write_bytes(bytes(4096))
+    assert lmi("null-demo").code == 0
+    ended = lmi("null-demo", "--verify")
+    assert ended.code == 10
+    assert "table.dat" in ended.err
+
+
+def test_several_recipes_give_one_object_a_line_and_9_when_part_failed(lmi: Lmi) -> None:
+    ended = lmi("null-demo", "no-such-recipe", "--json")
+    good, bad = map(json.loads, ended.out.splitlines())
+    assert good["decision"] == "ACCEPT"
+    assert bad["exit_code"] == 2
+    assert ended.code == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("no-such-recipe",), 2, "no-such-recipe"),
+        (("null-dem",), 2, "null-demo"),
+        (("null-demo", "--set", "toolchain=nul"), 2, "null"),
+        (("null-demo", "--set", "toolchain=aoti-torch-2.13"), 3, "aoti"),
+        (("null-demo", "--set", "backend=neuron"), 3, "neuron"),
+        (("show", "nothing"), 10, "nothing"),
+        (("pull", "nothing", "there"), 10, "nothing"),
+        (("prove", "nothing"), 10, "nothing"),
+        (("--no-such-option",), 2, "no-such-option"),
+        (("list", "--registry", "s3://bucket/prefix"), 10, "not built yet"),
+    ],
+    ids=str,
+)
+def test_bad_words_get_a_clear_error_and_the_right_exit_code(
+    lmi: Lmi, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    ended = lmi(*arguments)
+    assert (ended.code, said in ended.err) == (code, True), ended.err
+
+
+def test_a_backend_that_is_not_built_yet_is_named(lmi: Lmi) -> None:
+    toolchain = lmi.home / "toolchains" / "neuron-test.yaml"
+    toolchain.parent.mkdir()
+    toolchain.write_text(
+        "name: neuron-test\nbackend: neuron\ndescription: for this test\nversions: {}\n"
+        "serves: {contract: none}\n",
+        encoding="utf-8",
+    )
+    more = ("--set", "backend=neuron", "--set", "toolchain=neuron-test")
+    ended = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
+    assert ended.code == 8
+    assert "neuron is not built yet" in ended.err
+
+
+def test_why_names_the_field_that_differs(lmi: Lmi) -> None:
+    lmi("null-demo")
+    reasons = lmi("cache", "why", "null-demo", "--set", "shapes.max_input_len=8").out
+    assert "compile: differs from" in reasons
+    assert "run.params.max_input_len: 16 -> 8" in reasons
+    assert "model: finished" in reasons
+    status = lmi("cache", "status", "--json").json()
+    assert {name: found["count"] for name, found in status["steps"].items()} == dict.fromkeys(
+        STEPS, 1
+    )

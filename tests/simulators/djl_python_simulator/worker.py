@@ -1,0 +1,77 @@
+"""A SIMULATOR of djl-serving's Python worker: what it does to a model.py, without the socket.
+
+    python worker.py MODEL_DIR < requests.json > answers.json
+
+As the real worker (0.36) does: the current directory and PYTHONPATH are the model's; `model.py` is
+executed three times under the name `model_<md5>`, and the last execution but two serves; the
+first request is empty and alone carries the properties; an exception becomes an answer with code
+424. `requests.json` is a list of texts (or null for an empty request) that follow the first.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from djl_python import Input, Output
+
+PROPERTIES = {"engine": "Python", "entryPoint": "model.py", "device_id": "-1"}
+EXECUTIONS = 3
+
+
+def load(model_dir: Path) -> ModuleType:
+    file = model_dir / "model.py"
+    digest = hashlib.md5(str(file).encode(), usedforsecurity=False).hexdigest()
+    name = f"model_{digest[:8]}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def invoke(module: ModuleType, inputs: Input) -> Output:
+    try:
+        output = module.handle(inputs)
+    except Exception as error:
+        logging.getLogger("simulator").exception("Failed invoke service.invoke_handler()")
+        return Output().error(str(error))
+    if output is None:
+        return Output(code=204, message="No content")
+    if not isinstance(output, Output):
+        return Output().error(f"Invalid output type: {type(output)}")
+    return output
+
+
+def main(model_dir: Path) -> None:
+    modules = [load(model_dir) for _ in range(EXECUTIONS)]
+    service = modules[0]
+    heavy_before = "torch" in sys.modules
+    outputs = [invoke(service, Input({**PROPERTIES, "model_dir": str(model_dir)}, None))]
+    headers = {"content-type": "application/json", "model_dir": str(model_dir)}
+    for body in json.load(sys.stdin):
+        outputs.append(invoke(service, Input(headers, None if body is None else body.encode())))
+    report: dict[str, Any] = {
+        "torch_imported_before_the_first_request": heavy_before,
+        "modules": sorted(sys.modules),
+        "outputs": [
+            {
+                "code": output.code,
+                "properties": output.properties,
+                "body": b"".join(output.contents).decode(),
+            }
+            for output in outputs
+        ],
+    }
+    json.dump(report, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -1,0 +1,85 @@
+"""One tiny Llama, really compiled once per session by the workers, each in its own process."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[3]
+LIMITS = {"max_batch_size": 1, "max_input_len": 96, "max_seq_len": 128}
+TARGET = {"march": "x86-64-v3", "simdlen": 256, "required_cpu_flags": ["avx2", "fma", "bmi2"]}
+_WORK = """
+import importlib, json, sys
+from pathlib import Path
+module, params, inputs, out = json.load(sys.stdin)
+run = importlib.import_module(module).run
+run(params, {name: Path(path) for name, path in inputs.items()}, Path(out))
+"""
+
+MakeLlama = Callable[..., Path]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """The directories of one build."""
+
+    model: Path
+    compile: Path
+    weights: Path
+    package: Path
+
+
+def work(module: str, params: object, inputs: dict[str, Path], out: Path) -> str:
+    """Runs one worker function in a process of its own; returns what it printed."""
+    out.mkdir(parents=True)
+    request = [
+        f"lmi_compile.backends.aoti.{module}",
+        params,
+        {name: str(path) for name, path in inputs.items()},
+        str(out),
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", _WORK],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def compile_params(model: Path) -> dict[str, object]:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    return {"config": config, "dtype": "float32", **LIMITS, **TARGET}
+
+
+@pytest.fixture(scope="session")
+def make_tiny_llama() -> MakeLlama:
+    path = TESTS / "fixtures" / "tiny_llama.py"
+    spec = importlib.util.spec_from_file_location("tiny_llama", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    maker: MakeLlama = module.make_tiny_llama
+    return maker
+
+
+@pytest.fixture(scope="session")
+def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    root = tmp_path_factory.mktemp("aoti")
+    model = make_tiny_llama(root / "model")
+    compiled, weights, package = root / "compile", root / "weights", root / "package"
+    work("compile", compile_params(model), {}, compiled)
+    work("weights", {"dtype": "float32"}, {"model": model, "compile": compiled}, weights)
+    inputs = {"model": model, "compile": compiled, "weights": weights}
+    work("package", {"name": "tiny"}, inputs, package)
+    return Built(model=model, compile=compiled, weights=weights, package=package)
