@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what happened; "Error" would add nothing to them.
 """What can go wrong in the artifacts room, one type for each party at fault."""
 
 from collections.abc import Sequence

@@ -83,6 +83,7 @@ class Tags:
 
     @contextmanager
     def _locked(self, name: str, tag: str) -> Iterator[None]:
+        self.check(name, tag)
         folder = self._locks / name
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / tag, os.O_RDWR | os.O_CREAT, 0o666)

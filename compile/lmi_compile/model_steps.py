@@ -118,8 +118,9 @@ def _steps(
                 function="lmi_compile.models.convert:run",
                 params={"config": dict(expected) if expected else None},
             ),
+            env={"TQDM_DISABLE": "1"},
             needs=("fetch",),
-            outputs=("config.json",),
+            outputs=("config.json", "generation_config.json", "tokenizer.json"),
             identity={name: installed_version(name) for name in ("torch", "transformers", "gguf")},
         ),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.properties import PROPERTIES_NAME, parse_properties
 from lmi_compile.proof import tables
 from lmi_compile.proof.policy import Findings, ScratchFile, judge
@@ -70,8 +71,11 @@ def prove(
         cannot be sealed or watched the proof is SKIPPED with the reason, never PROVEN.
 
     Raises:
-        lmi_artifacts.errors.PackageInvalid: serving.properties cannot be read.
+        ArtifactRefused: there is no such folder.
+        PackageInvalid: serving.properties cannot be read.
     """
+    if not tree.is_dir():
+        raise ArtifactRefused(str(tree), ["there is no such folder"])
     found = shutil.which(strace)
     if found is None:
         return _skipped(f"{strace} is not on PATH; install the package strace", None)

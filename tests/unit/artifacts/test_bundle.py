@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -49,6 +50,15 @@ def test_same_tree_same_bytes_whatever_the_times_and_owners(
     assert packed.read_bytes()[4:8] == bytes(4), "the gzip header holds no time"
 
 
+def test_the_format_is_the_released_one(manifest: Manifest, packed: Path) -> None:
+    """These digests name artifacts that exist: a change here makes them unreadable."""
+    tar = gzip.decompress(packed.read_bytes())
+    assert manifest.digest.hex == "043cdcd2059c82162d33894d59b82b0cdd312b9356ff2cf09c3fc990f7abdf3c"
+    assert (
+        digest_bytes(tar).hex == "67f2cf8c5a102a20e24ccd790f79cf890d07d995a9e82a77ea3ca813daae96df"
+    )
+
+
 def test_tarfile_and_gnu_tar_read_it(tree: Path, packed: Path, tmp_path: Path) -> None:
     with tarfile.open(packed) as archive:
         infos = archive.getmembers()
@@ -62,8 +72,10 @@ def test_tarfile_and_gnu_tar_read_it(tree: Path, packed: Path, tmp_path: Path) -
     assert [info.mode for info in infos] == [0o644, 0o644, 0o755, 0o644, 0o644, 0o644]
     dest = tmp_path / "gnu"
     dest.mkdir()
+    gnu_tar = shutil.which("tar")
+    assert gnu_tar is not None
     done = subprocess.run(
-        ["tar", "xzf", str(packed), "-C", str(dest)], check=True, capture_output=True
+        [gnu_tar, "xzf", str(packed), "-C", str(dest)], check=True, capture_output=True
     )
     assert done.stderr == b""
     found = _content(dest)

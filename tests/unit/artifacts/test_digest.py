@@ -94,12 +94,6 @@ def test_digest_file_streams(tmp_path: Path) -> None:
     assert str(digest_file(path)) == ABC
 
 
-def _old_file(path: Path, content: bytes) -> Path:
-    """A file whose ctime is more than the racy two seconds ago is only had by waiting."""
-    path.write_bytes(content)
-    return path
-
-
 def _poison(cache: Path) -> None:
     """Replace every remembered digest, so that a recalled one shows."""
     content = json.loads(cache.read_bytes())
@@ -108,7 +102,8 @@ def _poison(cache: Path) -> None:
 
 
 def test_hash_cache_recalls_old_files_and_only_while_they_stay(tmp_path: Path) -> None:
-    file, store = _old_file(tmp_path / "f", b"abc"), tmp_path / "deep" / "cache.json"
+    file, store = tmp_path / "f", tmp_path / "deep" / "cache.json"
+    file.write_bytes(b"abc")
     young = HashCache(store)
     assert str(young.digest(file)) == ABC
     young.save()
@@ -156,7 +151,6 @@ def test_concurrent_hash_caches_never_leave_a_torn_file(tmp_path: Path) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
     assert json.loads(store.read_bytes())["format"] == 1
-    assert [HashCache(store).digest(f) for f in files] == [
-        digest_bytes(f.name.encode()) for f in files
-    ]
+    found = [HashCache(store).digest(file) for file in files]
+    assert found == [digest_bytes(file.name.encode()) for file in files]
     assert [path.name for path in tmp_path.glob(".cache*")] == []

@@ -3,6 +3,9 @@
 The pairs in JAVA were printed by java.util.Properties.load of OpenJDK 17.0.15.
 """
 
+import re
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,8 +78,8 @@ def test_what_readers_could_disagree_on_is_not_written(key: str, value: str) -> 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    try:
-        parse_properties(data)
-    except PackageInvalid as error:
-        assert b"\\u" in data
-        assert "malformed" in str(error)
+    if re.search(rb"\\u(?![0-9A-Fa-f]{4})", data) is None:
+        assert isinstance(parse_properties(data), dict)
+        return
+    with suppress(PackageInvalid):  # the backslash itself may be escaped, or in a comment
+        assert isinstance(parse_properties(data), dict)
