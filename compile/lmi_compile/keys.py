@@ -38,12 +38,14 @@ def key_ingredients(
         extra: other digests that decide the bytes.
     """
     run: dict[str, JSONValue]
+    sources: dict[str, JSONValue]
     match step.run:
         case Call(function=function, params=params, data=data):
             run = {"function": function, "params": dict(params)}
-            sources: dict[str, JSONValue] = dict(source_digests(function.partition(":")[0], data))
+            sources = dict(source_digests(function.partition(":")[0], data))
         case Argv(argv=argv):
-            run, sources = {"argv": list(argv)}, {}
+            run = {"argv": list(argv)}
+            sources = {}
     return {
         "run": run,
         "env": dict(step.env),

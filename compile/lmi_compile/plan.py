@@ -56,9 +56,9 @@ class Plan:
         The recipe counts here because its name and serve-time knobs are in the artifact though
         they are in no step's key; the layouts because they are what was asked to be stored.
         """
-        layouts = sorted(self.order.recipe.package.layouts)
-        asked = {"plan": self.plan_key, "recipe": dict(self.recipe), "layouts": layouts}
-        return digest_json(asked).hex
+        layouts: list[JSONValue] = [*sorted(self.order.recipe.package.layouts)]
+        recipe = dict(self.recipe)
+        return digest_json({"plan": self.plan_key, "recipe": recipe, "layouts": layouts}).hex
 
     def through(self, name: str) -> tuple[PlannedStep, ...]:
         """The step called `name` and all that it needs, in order.
@@ -110,7 +110,7 @@ def make_plan(order: Order) -> Plan:
 
 def _built_recipe(order: Order) -> dict[str, JSONValue]:
     """The recipe without what is outside the artifact, and with the model by its contents."""
-    recipe = {
+    recipe: dict[str, JSONValue] = {
         field: value
         for field, value in order.recipe.to_json().items()
         if field not in _OUTSIDE_THE_ARTIFACT

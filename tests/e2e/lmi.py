@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,68 @@ class Lmi:
     def artifacts(self) -> list[str]:
         """What the registry lists."""
         return self("list").out.splitlines()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiny:
+    """A random two-layer model and what came out of building it.
+
+    Attributes:
+        lmi: the command, with a cache that holds the compiled graphs.
+        built: what `--json` printed for the first build.
+        said: what it said to people meanwhile.
+        make: makes another model of the same architecture, with other weights.
+    """
+
+    lmi: Lmi
+    built: dict[str, Any]
+    said: str
+    make: Callable[..., Path]
+
+    @classmethod
+    def build(cls, home: Path, make: Callable[..., Path]) -> "Tiny":
+        lmi = Lmi(home=home)
+        make(home / "model")
+        ended = lmi(write_recipe(home / "tiny.yaml", "./model"), "--json")
+        assert ended.code == 0, ended.err
+        return cls(lmi=lmi, built=ended.json(), said=ended.err, make=make)
+
+    def in_another_home(self, home: Path) -> Lmi:
+        """The command with this cache and another output folder."""
+        (home / "cache").symlink_to(self.lmi.home / "cache")
+        return Lmi(home=home)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmolLM2:
+    """The real model, built once.
+
+    Attributes:
+        lmi: the command.
+        built: what `--json` printed.
+        said: what it said to people meanwhile.
+    """
+
+    lmi: Lmi
+    built: dict[str, Any]
+    said: str
+    recipe: str = "smollm2-135m-instruct-cpu"
+
+    @classmethod
+    def build(cls, home: Path) -> "SmolLM2":
+        lmi = Lmi(home=home)
+        ended = lmi(cls.recipe, "--json")
+        assert ended.code == 0, ended.err
+        return cls(lmi=lmi, built=ended.json(), said=ended.err)
+
+
+def write_recipe(path: Path, model: str, **shapes: int) -> Path:
+    """Write a recipe for a small model in a directory."""
+    limits = {"max_input_len": 24, "max_seq_len": 96, **shapes}
+    path.write_text(
+        f"apiVersion: lmi-compile/v1\nname: {path.stem}\nmodel: {{id: {model}}}\n"
+        "backend: aoti\ntoolchain: aoti-torch-2.13\ntarget: {cpu: x86-64-v3}\n"
+        f"shapes: {json.dumps(limits)}\n",
+        encoding="utf-8",
+    )
+    return path

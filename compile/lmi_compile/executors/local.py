@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lmi_compile.backends.aoti.runtime.threads import decide
 from lmi_compile.errors import (
     CompileError,
     EnvironmentFault,
@@ -21,7 +22,8 @@ from lmi_compile.workspace import Staging
 # Variables that say where and how a step runs, never what it makes; nothing else is inherited.
 _INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NETRC", "XDG_CONFIG_HOME",
+    "OMP_NUM_THREADS", "XDG_CONFIG_HOME", "NETRC",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 _LAST_LINES = 12
@@ -100,6 +102,8 @@ def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]
 def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    # More OpenMP threads than free cores spin against each other: seconds become minutes.
+    kept.setdefault("OMP_NUM_THREADS", str(decide().count))
     fixed = {"TMPDIR": str(staging.root / "tmp"), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if offline:
         fixed["PIP_NO_INDEX"] = "1"

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
@@ -79,16 +80,9 @@ def prove(
     found = shutil.which(strace)
     if found is None:
         return _skipped(f"{strace} is not on PATH; install the package strace", None)
-    properties = _properties(tree)
+    serve = partial(run, properties=_properties(tree), timeout_seconds=timeout_seconds)
     with sandbox(tree) as box:
-        request = _request(prompt, max_new_tokens)
-        traced = run(
-            box,
-            properties=properties,
-            request=request,
-            strace=found,
-            timeout_seconds=timeout_seconds,
-        )
+        traced = serve(box, request=_request(prompt, max_new_tokens), strace=found)
         trace = _trace(box)
         findings = judge(trace.calls, box.bounds, left=_left(box), resolve=os.path.realpath)
     why = _unobserved(traced, trace, findings)
@@ -99,13 +93,7 @@ def prove(
     if findings.events or unanswered is not None:
         return _refuted(traced, findings, unanswered, observer)
     with sandbox(tree) as box:
-        plain = run(
-            box,
-            properties=properties,
-            request=_request(prompt, 1),
-            strace=None,
-            timeout_seconds=timeout_seconds,
-        )
+        plain = serve(box, request=_request(prompt, 1), strace=None)
     unanswered = _unanswered(plain, timeout_seconds)
     if unanswered is not None:
         again = f"watched, it answered; in a second, plain run {unanswered}"

@@ -3,7 +3,7 @@
     python worker.py MODEL_DIR < requests.json > answers.json
 
 As the real worker (0.36) does: the current directory and PYTHONPATH are the model's; `model.py` is
-executed three times under the name `model_<md5>`, and the last execution but two serves; the
+executed three times under the name `model_<md5>`, and the first execution serves; the
 first request is empty and alone carries the properties; an exception becomes an answer with code
 424. `requests.json` is a list of texts (or null for an empty request) that follow the first.
 """
@@ -54,10 +54,12 @@ def main(model_dir: Path) -> None:
     modules = [load(model_dir) for _ in range(EXECUTIONS)]
     service = modules[0]
     heavy_before = "torch" in sys.modules
-    outputs = [invoke(service, Input({**PROPERTIES, "model_dir": str(model_dir)}, None))]
     headers = {"content-type": "application/json", "model_dir": str(model_dir)}
-    for body in json.load(sys.stdin):
-        outputs.append(invoke(service, Input(headers, None if body is None else body.encode())))
+    outputs = [invoke(service, Input({**PROPERTIES, "model_dir": str(model_dir)}, None))]
+    outputs += [
+        invoke(service, Input(headers, None if body is None else body.encode()))
+        for body in json.load(sys.stdin)
+    ]
     report: dict[str, Any] = {
         "torch_imported_before_the_first_request": heavy_before,
         "modules": sorted(sys.modules),

@@ -52,34 +52,39 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         ToolFailed: The compiler failed.
     """
     config = skeleton.read_config(_config(params, inputs))
-    job = _job(params, config)
-    say(f"building {config.model_type} from its configuration, without weights")
-    model = skeleton.build(config, torch.float32)
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
-        constants = constants_of.Constants()
-        tied = constants_of.tied_names(model)
-        names = constants_of.checkpoint_names(model)
-        for graph in ("prefill", "decode"):
-            if graph == "decode":
-                swapped = reduction.swap_linears(model)
-                say(f"decode: {swapped} linear layers as reductions")
-            with stage(f"{graph}: exporting"):
-                trace = export.export_prefill if graph == "prefill" else export.export_decode
-                exported = trace(model, job.shapes)
-            library = scratch / graph / "model.so"
-            with stage(f"{graph}: compiling"):
-                inductor.compile_to(exported, library, job.target)
-            constants.add(graph, exported, library, names)
-            kept = out / "graphs" / graph / "model.so"
-            kept.parent.mkdir(parents=True)
-            shutil.copyfile(library, kept)
-            del exported
-            gc.collect()
+        job = _job(params, config)
+        say(f"building {config.model_type} from its configuration, without weights")
+        model = skeleton.build(config, torch.float32)
+        constants = _compile(model, job, scratch, out / "graphs")
     write_tensors(out / "constants.safetensors", constants.others)
-    ignored = sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ())
-    description = _description(job, constants, tied, ignored)
+    description = _description(job, model, constants)
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"
     (out / "graphs.json").write_text(text, encoding="utf-8")
+
+
+def _compile(
+    model: transformers.PreTrainedModel, job: _Job, scratch: Path, kept: Path
+) -> constants_of.Constants:
+    """One graph after the other, so that memory holds one compilation."""
+    constants = constants_of.Constants()
+    names = constants_of.checkpoint_names(model)
+    for graph in ("prefill", "decode"):
+        if graph == "decode":
+            swapped = reduction.swap_linears(model)
+            say(f"decode: {swapped} linear layers as reductions")
+        with stage(f"{graph}: exporting"):
+            trace = export.export_prefill if graph == "prefill" else export.export_decode
+            exported = trace(model, job.shapes)
+        library = scratch / graph / "model.so"
+        with stage(f"{graph}: compiling"):
+            inductor.compile_to(exported, library, job.target)
+        constants.add(graph, exported, library, names)
+        (kept / graph).mkdir(parents=True)
+        shutil.copyfile(library, kept / graph / "model.so")
+        del exported
+        gc.collect()
+    return constants
 
 
 def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig) -> _Job:
@@ -119,10 +124,7 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
 
 
 def _description(
-    job: _Job,
-    constants: constants_of.Constants,
-    tied: dict[str, str],
-    ignored: list[str],
+    job: _Job, model: transformers.PreTrainedModel, constants: constants_of.Constants
 ) -> dict[str, JSONValue]:
     """`graphs.json`: all that loading, packaging and fitting weights need to know."""
     shapes = job.shapes
@@ -167,8 +169,8 @@ def _description(
             "weights.safetensors": _described(constants.weights),
             "constants.safetensors": _described(constants.others),
         },
-        "tied": dict(tied),
-        "ignored": list(ignored),
+        "tied": dict(constants_of.tied_names(model)),
+        "ignored": sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()),
     }
 
 

@@ -33,11 +33,14 @@ class Target:
             "aot_inductor.enable_line_tables": False,
             "aot_inductor.output_path": str(library),
             "aot_inductor.package_constants_in_so": False,
+            # Their cache is not where the other caches are, and outlives the build.
+            "aot_inductor.precompile_headers": False,
             "compile_threads": 1,
             "cpp.march": self.march,
             "cpp.simdlen": self.simdlen,
             # gcc knows these instruction sets; without this Inductor builds a library for each.
             "cpp.vec_isa_ok": True,
+            "cpp_cache_precompile_headers": False,
         }
 
 
@@ -48,7 +51,7 @@ def require_vectors(target: Target) -> str:
         EnvironmentFault: It picks none: this processor has no vectors of that width, and
             Inductor would silently write scalar code.
     """
-    settings = {"cpp.simdlen": target.simdlen, "cpp.vec_isa_ok": True}
+    settings = target.options(Path("unused"))
     with torch._inductor.config.patch(settings):  # noqa: SLF001 - it has no public name
         chosen = torch._inductor.cpu_vec_isa.pick_vec_isa()  # noqa: SLF001 - the same
         if not chosen:

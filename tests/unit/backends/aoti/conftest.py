@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,22 +17,13 @@ TARGET = {"march": "x86-64-v3", "simdlen": 256, "required_cpu_flags": ["avx2", "
 _WORK = """
 import importlib, json, sys
 from pathlib import Path
+from types import SimpleNamespace
 module, params, inputs, out = json.load(sys.stdin)
 run = importlib.import_module(module).run
 run(params, {name: Path(path) for name, path in inputs.items()}, Path(out))
 """
 
 MakeLlama = Callable[..., Path]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Built:
-    """The directories of one build."""
-
-    model: Path
-    compile: Path
-    weights: Path
-    package: Path
 
 
 def work(module: str, params: object, inputs: dict[str, Path], out: Path) -> str:
@@ -74,7 +65,7 @@ def make_tiny_llama() -> MakeLlama:
 
 
 @pytest.fixture(scope="session")
-def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root = tmp_path_factory.mktemp("aoti")
     model = make_tiny_llama(root / "model")
     compiled, weights, package = root / "compile", root / "weights", root / "package"
@@ -82,4 +73,4 @@ def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) 
     work("weights", {"dtype": "float32"}, {"model": model, "compile": compiled}, weights)
     inputs = {"model": model, "compile": compiled, "weights": weights}
     work("package", {"name": "tiny"}, inputs, package)
-    return Built(model=model, compile=compiled, weights=weights, package=package)
+    return SimpleNamespace(model=model, compile=compiled, weights=weights, package=package)

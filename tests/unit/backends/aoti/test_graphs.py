@@ -1,21 +1,24 @@
 """The compiled graphs give the Hugging Face model's logits, and refuse what they cannot take."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from lmi_compile.backends.aoti.runtime.graphs import Graphs, LimitExceeded
 from transformers import AutoModelForCausalLM
+
+from lmi_compile.backends.aoti.runtime.graphs import Graphs, LimitExceeded
 
 MAX_INPUT, SLOTS, VOCAB = 96, 128, 300
 _TOLERANCE = 1e-5  # of the largest logit; the gate of a float32 build is ten times that
 
 
 @pytest.fixture(scope="module")
-def graphs(built) -> Graphs:
+def graphs(built: SimpleNamespace) -> Graphs:
     return Graphs(built.package)
 
 
 @pytest.fixture(scope="module")
-def expected(built) -> tuple[torch.Tensor, torch.Tensor]:
+def expected(built: SimpleNamespace) -> tuple[torch.Tensor, torch.Tensor]:
     """Random ids [SLOTS] and the model's logits [SLOTS, VOCAB] on them."""
     model = AutoModelForCausalLM.from_pretrained(built.model).eval()
     ids = torch.randint(0, VOCAB, (SLOTS,), generator=torch.Generator().manual_seed(7))
@@ -24,7 +27,9 @@ def expected(built) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("length", [1, 2, 17, MAX_INPUT])
-def test_prefill_then_decode_to_the_last_slot(graphs, expected, length: int) -> None:
+def test_prefill_then_decode_to_the_last_slot(
+    graphs: Graphs, expected: tuple[torch.Tensor, torch.Tensor], length: int
+) -> None:
     ids, logits = expected
     limit = _TOLERANCE * logits.abs().max()
     read = graphs.prefill(ids[:length], torch.arange(length))
@@ -35,7 +40,9 @@ def test_prefill_then_decode_to_the_last_slot(graphs, expected, length: int) -> 
         assert (row - logits[position]).abs().max() <= limit
 
 
-def test_only_the_asked_rows_come_back(graphs, expected) -> None:
+def test_only_the_asked_rows_come_back(
+    graphs: Graphs, expected: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     ids, logits = expected
     rows = graphs.prefill(ids[:20], torch.tensor([19, 3]))
     assert torch.allclose(rows, logits[[19, 3]], atol=1e-4)
@@ -43,7 +50,9 @@ def test_only_the_asked_rows_come_back(graphs, expected) -> None:
     assert torch.allclose(one, logits[[19]], atol=1e-4)
 
 
-def test_a_shorter_text_sees_nothing_of_the_longer_one_before_it(graphs, expected) -> None:
+def test_a_shorter_text_sees_nothing_of_the_longer_one_before_it(
+    graphs: Graphs, expected: tuple[torch.Tensor, torch.Tensor]
+) -> None:
     ids, logits = expected
     graphs.prefill(ids[:MAX_INPUT].flip(0), torch.tensor([0]))
     graphs.prefill(ids[:5], torch.tensor([4]))
@@ -65,7 +74,7 @@ def test_a_shorter_text_sees_nothing_of_the_longer_one_before_it(graphs, expecte
     ],
 )
 def test_prefill_refuses_what_the_library_would_take_silently(
-    graphs, ids: torch.Tensor, rows: torch.Tensor, says: str
+    graphs: Graphs, ids: torch.Tensor, rows: torch.Tensor, says: str
 ) -> None:
     with pytest.raises(LimitExceeded, match=says):
         graphs.prefill(ids, rows)
@@ -73,7 +82,7 @@ def test_prefill_refuses_what_the_library_would_take_silently(
 
 @pytest.mark.parametrize(("token", "position"), [(VOCAB, 3), (-1, 3), (1, SLOTS), (1, -1)])
 def test_decode_refuses_what_the_library_would_take_silently(
-    graphs, token: int, position: int
+    graphs: Graphs, token: int, position: int
 ) -> None:
     with pytest.raises(LimitExceeded):
         graphs.decode(token, position)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,11 +17,15 @@ PROMPT = "and the thing is"
 LONG = "and the thing " * 60
 
 
+Report = dict[str, Any]
+Answers = dict[str, tuple[int, dict[str, Any]]]
+
+
 def _body(**parameters: object) -> str:
     return json.dumps({"inputs": PROMPT, "parameters": parameters})
 
 
-def _serve(tree: Path, bodies: list[str | None]) -> dict[str, Any]:
+def _serve(tree: Path, bodies: list[str | None]) -> Report:
     ended = subprocess.run(
         [sys.executable, str(WORKER), str(tree)],
         input=json.dumps(bodies),
@@ -28,7 +33,7 @@ def _serve(tree: Path, bodies: list[str | None]) -> dict[str, Any]:
         text=True,
         check=True,
         cwd=tree,
-        env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
     )
     report: dict[str, Any] = json.loads(ended.stdout)
     return report
@@ -53,12 +58,12 @@ REQUESTS: dict[str, str | None] = {
 
 
 @pytest.fixture(scope="module")
-def report(built) -> dict[str, Any]:
+def report(built: SimpleNamespace) -> Report:
     return _serve(built.package, list(REQUESTS.values()))
 
 
 @pytest.fixture(scope="module")
-def answers(report) -> dict[str, Any]:
+def answers(report: Report) -> Answers:
     """Code and decoded body of each request."""
     later = report["outputs"][1:]
     return {
@@ -71,18 +76,18 @@ def _ids(answer: tuple[int, dict[str, Any]]) -> list[int]:
     return [token["id"] for token in answer[1]["details"]["tokens"]]
 
 
-def test_the_first_request_loads_and_answers_nothing(report) -> None:
+def test_the_first_request_loads_and_answers_nothing(report: Report) -> None:
     assert report["outputs"][0] == {"code": 204, "properties": {}, "body": ""}
     assert not report["torch_imported_before_the_first_request"]
 
 
-def test_serving_imports_no_compiler_and_no_model_library(report) -> None:
+def test_serving_imports_no_compiler_and_no_model_library(report: Report) -> None:
     foreign = ("torch._dynamo", "torch._inductor", "transformers", "sympy", "lmi_compile")
     assert not [name for name in report["modules"] if name.startswith(foreign)]
     assert "lmi_aoti_runtime.service" in report["modules"]
 
 
-def test_greedy_is_the_models_own_continuation(built, answers) -> None:
+def test_greedy_is_the_models_own_continuation(built: SimpleNamespace, answers: Answers) -> None:
     tokenizer = Tokenizer.from_file(str(built.model / "tokenizer.json"))
     prompt = tokenizer.encode(PROMPT).ids
     model = AutoModelForCausalLM.from_pretrained(built.model).eval()
@@ -101,14 +106,14 @@ def test_greedy_is_the_models_own_continuation(built, answers) -> None:
         assert token["log_prob"] == pytest.approx(float(row[token["id"]]), abs=1e-4)
 
 
-def test_text_without_details_and_with_the_prompt(answers) -> None:
+def test_text_without_details_and_with_the_prompt(answers: Answers) -> None:
     assert set(answers["plain"][1]) == {"generated_text"}
     text = answers["plain"][1]["generated_text"]
     assert text == answers["greedy"][1]["generated_text"]
     assert answers["full"][1]["generated_text"] == PROMPT + text
 
 
-def test_a_seed_decides_the_draws(answers) -> None:
+def test_a_seed_decides_the_draws(answers: Answers) -> None:
     assert _ids(answers["seeded"]) == _ids(answers["seeded again"])
     assert _ids(answers["seeded"]) != _ids(answers["other seed"])
     assert _ids(answers["top_k 1"]) == _ids(answers["greedy"])
@@ -125,23 +130,27 @@ def test_a_seed_decides_the_draws(answers) -> None:
         ("no body", "no body"),
     ],
 )
-def test_a_bad_request_is_a_400_that_says_why(answers, request_name: str, says: str) -> None:
+def test_a_bad_request_is_a_400_that_says_why(
+    answers: Answers, request_name: str, says: str
+) -> None:
     code, body = answers[request_name]
     assert code == 400
     assert body["code"] == 400
     assert says in body["error"]
 
 
-def test_the_worker_survives_bad_requests(answers) -> None:
+def test_the_worker_survives_bad_requests(answers: Answers) -> None:
     assert answers["still alive"] == answers["greedy"]
 
 
-def test_every_answer_is_json(report) -> None:
+def test_every_answer_is_json(report: Report) -> None:
     for output in report["outputs"][1:]:
         assert output["properties"] == {"content-type": "application/json"}
 
 
-def test_a_foreign_torch_fails_the_model_with_the_sentence(built, tmp_path: Path) -> None:
+def test_a_foreign_torch_fails_the_model_with_the_sentence(
+    built: SimpleNamespace, tmp_path: Path
+) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     for path in built.package.iterdir():

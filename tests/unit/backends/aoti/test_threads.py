@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from lmi_compile.backends.aoti.runtime.threads import decide
 
 _CORES = os.cpu_count() or 1

@@ -5,15 +5,17 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from lmi_artifacts.properties import parse_properties
 from lmi_compile.backends.aoti.runtime import environment
 from lmi_compile.backends.aoti.runtime.environment import RuntimeMismatch
 from lmi_compile.backends.aoti.runtime.graphs import Graphs
 from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
-from safetensors.torch import load_file
 
 
 def _files(tree: Path) -> set[str]:
@@ -21,7 +23,7 @@ def _files(tree: Path) -> set[str]:
 
 
 @pytest.fixture
-def tree(built, tmp_path: Path) -> Path:
+def tree(built: SimpleNamespace, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
     return Path(shutil.copytree(built.package, tmp_path / "tree"))
 
@@ -33,7 +35,7 @@ def _edit(tree: Path, change: Callable[[dict], None]) -> None:
     path.write_text(json.dumps(description), encoding="utf-8")
 
 
-def test_the_root_is_what_a_serving_container_reads(built) -> None:
+def test_the_root_is_what_a_serving_container_reads(built: SimpleNamespace) -> None:
     files = _files(built.package)
     assert {
         "serving.properties",
@@ -59,16 +61,17 @@ def test_the_root_is_what_a_serving_container_reads(built) -> None:
     }
 
 
-def test_weights_have_the_checkpoints_names_and_the_tied_head_once(built) -> None:
-    ours, theirs = load_file(built.package / "weights.safetensors"), load_file(
-        built.model / "model.safetensors"
+def test_weights_have_the_checkpoints_names_and_the_tied_head_once(built: SimpleNamespace) -> None:
+    ours, theirs = (
+        load_file(built.package / "weights.safetensors"),
+        load_file(built.model / "model.safetensors"),
     )
     assert set(ours) == set(theirs)
     assert "lm_head.weight" not in ours
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_deleting_or_cutting_any_file_is_noticed(built, tree: Path) -> None:
+def test_deleting_or_cutting_any_file_is_noticed(built: SimpleNamespace, tree: Path) -> None:
     for name in sorted(_files(tree)):
         path, content = tree / name, (tree / name).read_bytes()
         path.unlink()
@@ -128,7 +131,7 @@ def test_other_weights_than_the_graphs_want_are_refused(
         Graphs(tree)
 
 
-def test_the_tree_may_be_read_only(built, tree: Path) -> None:
+def test_the_tree_may_be_read_only(built: SimpleNamespace, tree: Path) -> None:
     for path in sorted(tree.rglob("*"), reverse=True):
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = _files(tree)

@@ -15,6 +15,8 @@ from djl_python import Input, Output
 if TYPE_CHECKING:
     from lmi_aoti_runtime.service import Service  # type: ignore[import-not-found]  # the packaged name
 
+# Never the request's own words: this becomes the status line.
+_PHRASES = {400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
 _service: Optional["Service"] = None
 
 
@@ -67,7 +69,7 @@ def _answer(service: "Service", body: bytes) -> Output:
 
 
 def _refusal(code: int, error: str) -> Output:
-    return _json(Output(code=code, message=error), {"code": code, "error": error})
+    return _json(Output(code=code, message=_PHRASES[code]), {"code": code, "error": error})
 
 
 def _json(output: Output, content: dict[str, object]) -> Output:

@@ -1,0 +1,128 @@
+"""The traced graphs of several families, run without compiling them, against transformers."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from lmi_compile.backends.aoti import export, reduction, skeleton
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "llama, own head": {"model_type": "llama", "tie_word_embeddings": False},
+    "llama, llama3 rope": {
+        "model_type": "llama",
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+    "llama, yarn rope": {
+        "model_type": "llama",
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+    },
+    "mistral": {"sliding_window": 6},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma": {},
+    "gemma2": {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 6, "query_pre_attn_scalar": 8},
+    "phi3": {"pad_token_id": 0},
+    "olmo2": {},
+    "granite": {"attention_multiplier": 0.3, "logits_scaling": 2.0},
+    "starcoder2": {},
+}
+LENGTH, SLOTS = 13, 24
+
+
+def _built(family: str) -> tuple[Any, Any]:
+    given = {**SIZES, "model_type": family.partition(",")[0], **FAMILIES[family]}
+    config = skeleton.read_config(given)
+    model = skeleton.build(config, torch.float32)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return config, model
+
+
+def _expected(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The model's own logits with its own eager attention, without any cache."""
+    mine = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[0]
+    model.set_attn_implementation(mine)
+    return logits
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prefill_and_decode_are_the_model(family: str) -> None:
+    config, model = _built(family)
+    ids = torch.randint(1, 99, (1, SLOTS), generator=torch.Generator().manual_seed(1))
+    expected = _expected(model, ids)
+    shapes = export.Shapes(
+        batch=1, max_input_len=16, max_seq_len=SLOTS, cache=skeleton.cache_shapes(config)
+    )
+    prefill = export.export_prefill(model, shapes).program.module()
+    assert reduction.swap_linears(model) > 0
+    decode = export.export_decode(model, shapes).program.module()
+    slots = shapes.slots(1)
+    with torch.no_grad():
+        rows = prefill(ids[:, :LENGTH], torch.arange(LENGTH), slots)
+        steps = [
+            decode(ids[:, place : place + 1], torch.tensor([place]), slots)[0]
+            for place in range(LENGTH, SLOTS)
+        ]
+    found = torch.cat([rows, torch.stack(steps)])
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_decode_may_hold_each_sequence_at_its_own_position() -> None:
+    config, model = _built("mistral")
+    lengths = [13, 7]
+    ids = torch.randint(1, 99, (2, SLOTS), generator=torch.Generator().manual_seed(1))
+    shapes = export.Shapes(
+        batch=2, max_input_len=16, max_seq_len=SLOTS, cache=skeleton.cache_shapes(config)
+    )
+    prefill = export.export_prefill(model, shapes).program.module()
+    decode = export.export_decode(model, shapes).program.module()
+    slots = shapes.slots(2)
+    with torch.no_grad():
+        for row, length in enumerate(lengths):
+            own = [slot[row : row + 1] for slot in slots]
+            prefill(ids[row : row + 1, :length], torch.tensor([length - 1]), own)
+        positions = torch.tensor(lengths)
+        found = decode(ids[torch.arange(2), positions][:, None], positions, slots)
+    for row, length in enumerate(lengths):
+        expected = _expected(model, ids[row : row + 1, : length + 1])[-1]
+        assert (found[row] - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_weights_are_not_drawn_and_buffers_are_computed() -> None:
+    config = skeleton.read_config({**SIZES, "model_type": "llama"})
+    state = torch.random.get_rng_state()
+    model = skeleton.build(config, torch.float32)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    frequencies = 1.0 / 10000.0 ** (torch.arange(0, 8, 2) / 8)
+    assert torch.allclose(model.model.rotary_emb.inv_freq, frequencies)

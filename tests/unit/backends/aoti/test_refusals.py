@@ -1,0 +1,103 @@
+"""What cannot be compiled is refused in words, before any compiler runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lmi_compile.backends.aoti import compile as step
+from lmi_compile.backends.aoti import export, inductor, skeleton
+from lmi_compile.errors import CompileError, EnvironmentFault, ModelFault, Unsupported
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+LLAMA = {**SIZES, "model_type": "llama"}
+PARAMS: dict[str, Any] = {
+    "config": LLAMA,
+    "dtype": "float32",
+    "max_batch_size": 1,
+    "max_input_len": 16,
+    "max_seq_len": 32,
+    "march": "x86-64-v3",
+    "simdlen": 256,
+    "required_cpu_flags": ["avx2"],
+}
+
+
+def _export(model_type: str) -> None:
+    config = skeleton.read_config({"model_type": model_type, "vocab_size": 99})
+    shapes = export.Shapes(
+        batch=1, max_input_len=8, max_seq_len=16, cache=skeleton.cache_shapes(config)
+    )
+    export.export_prefill(skeleton.build(config, torch.float32), shapes)
+
+
+def _rope(kind: str) -> dict[str, Any]:
+    return {"rope_type": kind, "rope_theta": 10000.0, "factor": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "says"),
+    [
+        ({}, ModelFault, "no model type"),
+        ({"model_type": "no-such-model"}, ModelFault, "no-such-model"),
+        ({"model_type": "vit"}, Unsupported, "cannot compile"),
+        ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, Unsupported, "decoder"),
+        ({**LLAMA, "quantization_config": {"bits": 4}}, Unsupported, "already quantised"),
+        ({**LLAMA, "rope_parameters": _rope("dynamic")}, Unsupported, "'dynamic' changes"),
+        ({**LLAMA, "hidden_size": "wide"}, ModelFault, "cannot read"),
+    ],
+)
+def test_a_configuration_that_cannot_be_held(
+    config: dict[str, Any], error: type[CompileError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        skeleton.read_config(config)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "bloom", "mamba", "xlnet"])
+def test_a_family_that_would_be_wrong_is_refused(model_type: str) -> None:
+    with pytest.raises(Unsupported):
+        _export(model_type)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"dtype": "bfloat16"}, Unsupported, "bfloat16"),
+        ({"max_batch_size": 4}, Unsupported, "max_batch_size 4"),
+        ({"max_input_len": 32}, Unsupported, "cannot be compiled"),
+        ({"max_input_len": 1}, Unsupported, "cannot be compiled"),
+        ({"max_seq_len": 65}, Unsupported, "the model's own limit 64"),
+        ({"max_input_len": None}, Unsupported, "max_input_len"),
+        ({"required_cpu_flags": ["avx2", "avx1024"]}, EnvironmentFault, "lacks avx1024"),
+    ],
+)
+def test_parameters_that_cannot_be_compiled(
+    tmp_path: Path, change: dict[str, Any], error: type[CompileError], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        step.run({**PARAMS, **change}, {}, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_compiler_is_the_environments_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(EnvironmentFault, match=r"g\+\+ is not on PATH"):
+        inductor.require_compiler()
+
+
+def test_vectors_that_this_processor_lacks_are_not_replaced_by_scalars() -> None:
+    with pytest.raises(EnvironmentFault, match="4096-bit"):
+        inductor.require_vectors(inductor.Target(march="x86-64-v3", simdlen=4096))
