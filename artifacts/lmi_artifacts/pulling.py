@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lmi_artifacts.digest import digest_file
@@ -27,22 +28,27 @@ def pull_tree(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled:
         ArtifactRefused: what `fetch` found is not what the manifest says.
     """
     dest = dest.resolve()
+    partial = dest.with_name(f".{dest.name[:100]}.{manifest.digest.hex[:16]}.partial")
     try:
         while True:
             if _is_up_to_date(dest, manifest):
+                with suppress(OSError):
+                    partial.rmdir()  # a puller that came second, or died at the end, leaves it
                 return Pulled(path=dest, up_to_date=True, fetched=0, reused=len(manifest.files))
-            pulled = _pull(manifest, dest, fetch)
+            pulled = _pull(manifest, dest, partial, fetch)
             if pulled is not None:
                 return pulled
     except OSError as error:
         raise PullFailed(str(dest), str(error)) from error
 
 
-def _pull(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled | None:
+def _pull(manifest: Manifest, dest: Path, partial: Path, fetch: Fetch) -> Pulled | None:
     """Fill the hidden folder and rename it; None where another puller was there meanwhile."""
-    partial = dest.with_name(f".{dest.name[:100]}.{manifest.digest.hex[:16]}.partial")
     partial.mkdir(parents=True, exist_ok=True)
-    lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_still(partial, lock) or _is_up_to_date(dest, manifest):

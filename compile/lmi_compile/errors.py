@@ -17,7 +17,16 @@ The other rooms' errors keep their own types; the table below gives every type i
 from enum import IntEnum
 from typing import ClassVar
 
-from lmi_artifacts.errors import ArtifactsError, PackageInvalid, PublishFailed
+from lmi_artifacts.errors import (
+    ArtifactsError,
+    PackageInvalid,
+    PublishFailed,
+    PullFailed,
+    ReferenceAmbiguous,
+    ReferenceInvalid,
+    RegistryUnavailable,
+    TagMoved,
+)
 from lmi_recipes.errors import RecipeImpossible, RecipesError
 from lmi_verify.errors import (
     GateInvalid,
@@ -136,6 +145,11 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (RecipesError, ExitCode.USAGE),
     (PackageInvalid, ExitCode.PUBLISH_FAILED),
     (PublishFailed, ExitCode.PUBLISH_FAILED),
+    (PullFailed, ExitCode.PUBLISH_FAILED),
+    (ReferenceInvalid, ExitCode.USAGE),
+    (ReferenceAmbiguous, ExitCode.USAGE),
+    (RegistryUnavailable, ExitCode.ENVIRONMENT),
+    (TagMoved, ExitCode.TRANSIENT),
     (ArtifactsError, ExitCode.REFUSED),
     (ModelUnreadable, ExitCode.IMPOSSIBLE),
     (LimitsTooSmall, ExitCode.IMPOSSIBLE),

@@ -1,8 +1,6 @@
 """The story: recipe, plan, steps, verdict, proof, artifact."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +9,10 @@ from typing import Protocol
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry
-from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
+from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT
 from lmi_compile.errors import CompileError, Interrupted, ProofFailed, VerificationFailed
-from lmi_compile.events import Doing, Emit, Note, StepFinished, StepLine, StepStarted, StepWaits
+from lmi_compile.events import Emit, StepFinished, StepLine, StepStarted, StepWaits
 from lmi_compile.plan import Plan, PlannedStep
-from lmi_compile.seal import seal
 from lmi_compile.step import Step
 from lmi_compile.workspace import Staging, Workspace, disk_faults, stopwatch
 
@@ -118,7 +115,10 @@ def build(plan: Plan, tools: Tools, *, rehash: bool = False) -> Build:
         tools.workspace.discard(plan.keys["proof"])  # another day it may be possible
     elif proof["decision"] != "PROVEN":
         raise NotProven(f"{plan.order.recipe.name}: serving it is not free of compiling", proof)
-    artifact = publish(plan, outputs["package"], verdict, proof, tools)
+    from lmi_compile.publishing import publish  # noqa: PLC0415 - a cache hit publishes nothing
+
+    statements = {VERDICT: verdict, NO_JIT_PROOF: proof}
+    artifact = publish(plan, outputs["package"], statements, tools)
     return Build(
         artifact=artifact,
         path=Path(tools.registry.location(artifact)),
@@ -201,46 +201,6 @@ def run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) ->
             tools.emit(StepFinished(name=name, cached=not ran, seconds=watch()))
         outputs[name] = found
     return outputs
-
-
-def publish(
-    plan: Plan,
-    package: Path,
-    verdict: Mapping[str, JSONValue],
-    proof: Mapping[str, JSONValue],
-    tools: Tools,
-) -> ArtifactRef:
-    """Seal the packaged tree and publish it with what was found out about it."""
-    recipe = plan.order.recipe
-    with disk_faults(tools.workspace.root):
-        scratch = Path(tempfile.mkdtemp(dir=tools.workspace.staging_folder()))
-    try:
-        tools.emit(Doing(text="sealing: hashing every served file"))
-        manifest = seal(plan, package, scratch / "tree")
-        reference = ArtifactRef(name=manifest.name, digest=manifest.digest)
-        statements = tuple(
-            Statement(
-                name=reference.name,
-                subject=reference.digest,
-                predicate_type=kind,
-                predicate=predicate,
-            )
-            for kind, predicate in ((VERDICT, verdict), (NO_JIT_PROOF, proof))
-        )
-        tools.emit(Doing(text=f"publishing to {tools.registry.url}"))
-        published = tools.registry.publish(
-            scratch / "tree",
-            manifest,
-            statements=statements,
-            layouts=recipe.package.layouts,
-            action_key=plan.action_key,
-            tags=recipe.publish.tags,
-        )
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if not published.created:
-        tools.emit(Note(text=f"{published.ref} was already there"))
-    return published.ref
 
 
 class NotAccepted(VerificationFailed):

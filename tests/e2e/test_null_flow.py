@@ -130,7 +130,7 @@ def test_several_recipes_give_one_object_a_line_and_9_when_part_failed(lmi: Lmi)
         (("pull", "nothing", "there"), 10, "nothing"),
         (("prove", "nothing"), 10, "nothing"),
         (("--no-such-option",), 2, "no-such-option"),
-        (("list", "--registry", "s3://bucket/prefix"), 10, "not built yet"),
+        (("list", "--registry", "s3://bucket/prefix"), 8, "not built yet"),
     ],
     ids=str,
 )

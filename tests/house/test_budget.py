@@ -14,6 +14,7 @@ SOURCES = sorted(
     for path in (ROOT / room).rglob("*.py")
 )
 MAX_FILE_LINES = 400
+MAX_TEST_FILE_LINES = 600
 MAX_FUNCTION_LINES = 50
 
 
@@ -28,9 +29,10 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MAX_FILE_LINES
     if path.is_relative_to(ROOT / "tests"):
+        assert len(text.splitlines()) <= MAX_TEST_FILE_LINES
         return
+    assert len(text.splitlines()) <= MAX_FILE_LINES
     long = [
         f"{node.name}: {_lines(node)} lines"
         for node in ast.walk(ast.parse(text))

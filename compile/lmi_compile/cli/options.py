@@ -1,17 +1,18 @@
 """Options that verbs share, and what they open."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import click
 
 from lmi_artifacts.registry import Registry, open_registry
 from lmi_compile.console import Console
-from lmi_compile.executors.local import run_step
 from lmi_compile.pipeline import Tools
 from lmi_compile.settings import Settings, load_settings
-from lmi_compile.workspace import Workspace
+from lmi_compile.step import Step
+from lmi_compile.workspace import Staging, Workspace
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -65,7 +66,25 @@ def tools_of(settings: Settings, registry: Registry, console: Console) -> Tools:
     """Everything that a build works with."""
     return Tools(
         workspace=Workspace(settings.cache_dir),
-        execute=partial(run_step, offline=settings.offline),
+        execute=_Local(offline=settings.offline),
         registry=registry,
         emit=console.emit,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Local:
+    """The local executor, imported when the first step runs: a cache hit runs none."""
+
+    offline: bool
+
+    def __call__(
+        self,
+        step: Step,
+        inputs: Mapping[str, Path],
+        staging: Staging,
+        on_line: Callable[[str], None],
+    ) -> None:
+        from lmi_compile.executors.local import run_step  # noqa: PLC0415 - as said above
+
+        run_step(step, inputs, staging, on_line, offline=self.offline)

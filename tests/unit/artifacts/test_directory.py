@@ -127,6 +127,7 @@ def test_a_pull_killed_anywhere_is_whole_or_absent_and_resumes(
             check_tree(dest, manifest, rehash=True)
         pulled = registry.pull(ref, dest)
         check_tree(dest, manifest, rehash=True)
+        assert list(dest.parent.iterdir()) == [dest]
         if not pulled.up_to_date:
             reused.append(pulled.reused)
     assert step > 20
@@ -159,16 +160,19 @@ def _pull(root: Path, dest: Path, out: Path) -> None:
 def test_six_pullers_to_one_place_pull_once(tree: Path, manifest: Manifest, tmp_path: Path) -> None:
     registry = FolderRegistry(tmp_path / "registry")
     registry.publish(tree, manifest)
-    dest = tmp_path / "out" / "dest"
-    outs = [tmp_path / f"result{index}" for index in range(6)]
-    pullers = [FORK.Process(target=_pull, args=(tmp_path / "registry", dest, out)) for out in outs]
-    for puller in pullers:
-        puller.start()
-    for puller in pullers:
-        puller.join(60)
-    assert sorted(out.read_text() for out in outs) == ["pulled"] + ["there"] * 5
-    check_tree(dest, manifest, rehash=True)
-    assert list(dest.parent.iterdir()) == [dest]
+    for turn in range(10):
+        dest = tmp_path / f"out{turn}" / "dest"
+        outs = [tmp_path / f"result{turn}-{index}" for index in range(6)]
+        pullers = [
+            FORK.Process(target=_pull, args=(tmp_path / "registry", dest, out)) for out in outs
+        ]
+        for puller in pullers:
+            puller.start()
+        for puller in pullers:
+            puller.join(60)
+        assert sorted(out.read_text() for out in outs) == ["pulled"] + ["there"] * 5
+        check_tree(dest, manifest, rehash=True)
+        assert list(dest.parent.iterdir()) == [dest]
 
 
 # ---------------------------------------------------------------- disks

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch  # noqa: TID253 - imported by the compile worker only
-import torch._inductor.config  # noqa: TID253 - the same
-import torch._inductor.cpu_vec_isa  # noqa: TID253 - the same
+from torch._inductor import config  # noqa: TID253 - the same
+from torch._inductor import cpu_vec_isa as sets  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti.export import Exported
 from lmi_compile.errors import EnvironmentFault, ToolFailed
+
+_ALL = tuple(sets.supported_vec_isa_list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,27 +35,28 @@ class Target:
             "aot_inductor.enable_line_tables": False,
             "aot_inductor.output_path": str(library),
             "aot_inductor.package_constants_in_so": False,
-            # Their cache is not where the other caches are, and outlives the build.
-            "aot_inductor.precompile_headers": False,
             "compile_threads": 1,
             "cpp.march": self.march,
             "cpp.simdlen": self.simdlen,
             # gcc knows these instruction sets; without this Inductor builds a library for each.
             "cpp.vec_isa_ok": True,
-            "cpp_cache_precompile_headers": False,
         }
 
 
 def require_vectors(target: Target) -> str:
-    """The name of the vector instruction set that Inductor picks for `target`.
+    """The name of the vector instruction set that Inductor uses for `target` from now on.
+
+    Inductor would try out every set that this processor has, a small library each; it is told of
+    those with the target's width only.
 
     Raises:
-        EnvironmentFault: It picks none: this processor has no vectors of that width, and
-            Inductor would silently write scalar code.
+        EnvironmentFault: It knows none, or this processor has none of that width: Inductor would
+            silently write scalar code.
     """
-    settings = target.options(Path("unused"))
-    with torch._inductor.config.patch(settings):  # noqa: SLF001 - it has no public name
-        chosen = torch._inductor.cpu_vec_isa.pick_vec_isa()  # noqa: SLF001 - the same
+    sets.supported_vec_isa_list[:] = [one for one in _ALL if one.bit_width() == target.simdlen]
+    sets.valid_vec_isa_list.cache_clear()
+    with config.patch(target.options(Path("unused"))):
+        chosen = sets.pick_vec_isa()
         if not chosen:
             what = f"this processor has no {target.simdlen}-bit vectors to compile for"
             raise EnvironmentFault(what, "", "build on a machine of the target's kind")

@@ -22,8 +22,9 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 def fixed_scratch(name: str) -> Iterator[Path]:
     """An empty folder under the temporary directory, this process's alone, gone afterwards.
 
-    While it exists, torch's compile caches point into it. Two processes that want the same name
-    take turns; what a killed one left is removed first.
+    While it exists it is the temporary directory, and torch's compile caches are in it: the cache
+    of precompiled headers follows the temporary directory only. Two processes that want the same
+    name take turns; what a killed one left is removed first.
 
     Args:
         name: Decides the path; made of characters that a file name may have.
@@ -39,17 +40,30 @@ def fixed_scratch(name: str) -> Iterator[Path]:
         folder = home / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        before = {variable: os.environ.get(variable) for variable in _CACHES}
-        os.environ.update({variable: str(folder / variable.lower()) for variable in _CACHES})
         try:
-            yield folder
+            with _temporary_directory(folder):
+                yield folder
         finally:
-            for variable, value in before.items():
-                if value is None:
-                    del os.environ[variable]
-                else:
-                    os.environ[variable] = value
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_directory(folder: Path) -> Iterator[None]:
+    places = {"TMPDIR": folder / "tmp", **{name: folder / name.lower() for name in _CACHES}}
+    before = {name: os.environ.get(name) for name in places}
+    chosen = tempfile.tempdir
+    for name, place in places.items():
+        place.mkdir()
+        os.environ[name] = str(place)
+    tempfile.tempdir = str(places["TMPDIR"])
+    try:
+        yield
+    finally:
+        tempfile.tempdir = chosen
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _require_ours(folder: Path) -> None:

@@ -81,7 +81,7 @@ def _check_torch(requires: Mapping[str, Any]) -> None:
     wanted = requires["torch"]
     fix = f"Serve it from a container with torch {wanted}"
     try:
-        import torch
+        import torch  # noqa: PLC0415 - its absence must become a sentence
     except ImportError as error:
         what = f"the model is compiled for torch {wanted}, and torch cannot be imported ({error})"
         raise RuntimeMismatch(what, fix) from error
