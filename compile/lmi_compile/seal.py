@@ -34,9 +34,7 @@ def seal(plan: Plan, package: Path, tree: Path) -> Manifest:
     if problems:
         raise PackageInvalid(plan.order.recipe.name, problems)
     ancestors = plan.through("package")
-    licence: Mapping[str, JSONValue] | None = (
-        {"file": "LICENSE"} if (tree / "LICENSE").is_file() else None
-    )
+    licences: list[JSONValue] = [*sorted(path.name for path in tree.glob("LICEN[CS]E*"))]
     return Manifest(
         name=plan.order.recipe.name,
         recipe=plan.recipe,
@@ -44,7 +42,7 @@ def seal(plan: Plan, package: Path, tree: Path) -> Manifest:
         build_key=plan.keys["package"],
         steps={planned.step.name: planned.key for planned in ancestors},
         serving=plan.backend.serving(plan.order),
-        licence=licence,
+        licence={"files": licences} if licences else None,
         simulated=plan.order.toolchain.simulated,
         files=scan_tree(tree),
     )

@@ -25,12 +25,13 @@ SERVING = {
 RUNTIME = "lmi_aoti_runtime"
 _RUNTIME_SOURCE = Path(__file__).parent / "runtime"
 _HANDLER = "handler.py"
-_TOKENIZER = (
+_AT_THE_ROOT = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
 )
+_LICENCES = ("LICEN[CS]E*", "NOTICE*", "COPYING*")
 # A config.json at the root would set djl-serving's recommender going.
 _CONFIGS = ("config.json", "generation_config.json")
 _DESCRIBED = ("requires", "model", "dtype", "limits", "cache", "graphs", "tensors", "built_with")
@@ -75,12 +76,15 @@ def _copy_model_files(model: Path, out: Path) -> None:
         what = "the model has no tokenizer.json"
         why = "the packaged loader reads the fast tokenizer's file and no other"
         raise ModelFault(what, why, "save the model's fast tokenizer beside it")
-    for name in _TOKENIZER:
+    for name in _AT_THE_ROOT:
         if (model / name).is_file():
             _copy(model / name, out / name)
     for name in _CONFIGS:
         if (model / name).is_file():
             _copy(model / name, out / "hf" / name)
+    for pattern in _LICENCES:
+        for path in sorted(model.glob(pattern)):
+            _copy(path, out / path.name)
 
 
 def _eos_token_ids(model: Path) -> list[int]:

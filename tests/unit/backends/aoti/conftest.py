@@ -26,6 +26,13 @@ run(params, {name: Path(path) for name, path in inputs.items()}, Path(out))
 MakeLlama = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs the compiled package waits for a compiler."""
+    for item in items:
+        if "built" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 def work(module: str, params: object, inputs: dict[str, Path], out: Path) -> str:
     """Runs one worker function in a process of its own; returns what it printed."""
     out.mkdir(parents=True)

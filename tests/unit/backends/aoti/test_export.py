@@ -53,6 +53,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "starcoder2": {},
 }
 LENGTH, SLOTS = 13, 24
+pytestmark = pytest.mark.slow
 
 
 def _built(family: str) -> tuple[Any, Any]:

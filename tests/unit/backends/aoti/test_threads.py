@@ -11,8 +11,8 @@ _CORES = os.cpu_count() or 1
 _ALLOWED = len(os.sched_getaffinity(0))
 
 
-def _decide(tmp_path: Path, *, load: float = 0.0, quota: str | None = None) -> int:
-    (tmp_path / "loadavg").write_text(f"{load} 0.1 0.1 1/200 4711\n", encoding="ascii")
+def _decide(tmp_path: Path, *, running: int = 1, quota: str | None = None) -> int:
+    (tmp_path / "loadavg").write_text(f"9.9 0.1 0.1 {running}/200 4711\n", encoding="ascii")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota, encoding="ascii")
     return decide(proc=tmp_path, cgroup=tmp_path).count
@@ -28,8 +28,8 @@ def test_an_idle_machine_gives_all_allowed_cores(tmp_path: Path) -> None:
 
 
 def test_a_loaded_machine_gives_what_is_left_and_never_none(tmp_path: Path) -> None:
-    assert _decide(tmp_path, load=_CORES - 1.0) == 1
-    assert _decide(tmp_path, load=10.0 * _CORES) == 1
+    assert _decide(tmp_path, running=_CORES) == 1
+    assert _decide(tmp_path, running=10 * _CORES) == 1
 
 
 def test_the_quota_cuts(tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ token then takes tens of seconds. So the number is chosen to fit, and spinning i
 """
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+_MOMENTS = 5
+_MOMENT_SECONDS = 0.004
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,9 @@ class Threads:
 def decide(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) -> Threads:
     """`OMP_NUM_THREADS` if it is set to a number, else the cores that are ours and free.
 
-    Ours: the affinity mask, cut to the control group's quota. Free: the machine's cores less its
-    load of the last minute; at least one thread always.
+    Ours: the affinity mask, cut to the control group's quota. Free: the machine's cores less what
+    runs on them now; at least one thread always. Now, not over the last minute: that would count
+    what this process's own parent did before, and a machine that has just turned quiet.
 
     Args:
         proc: Where the kernel tells its load.
@@ -40,9 +45,9 @@ def decide(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) ->
     quota = _quota(cgroup)
     ours = allowed if quota is None else min(allowed, max(1, int(quota)))
     cores = os.cpu_count() or allowed
-    load = _load(proc)
-    free = max(1, cores - int(load))
-    why = f"{allowed} of {cores} cores allowed, quota {quota or 'none'}, load {load:.1f}"
+    busy = _busy(proc)
+    free = max(1, cores - round(busy))
+    why = f"{allowed} of {cores} cores allowed, quota {quota or 'none'}, {busy:.1f} busy"
     return Threads(max(1, min(ours, free)), why)
 
 
@@ -61,9 +66,14 @@ def _quota(cgroup: Path) -> float | None:
     return int(limit) / int(period)
 
 
-def _load(proc: Path) -> float:
-    """Runnable threads, averaged over the last minute; 0 when the kernel does not tell."""
-    try:
-        return float((proc / "loadavg").read_text(encoding="ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
+def _busy(proc: Path) -> float:
+    """Threads of others that run or could run, over some moments; 0 when the kernel is silent."""
+    seen = []
+    for _ in range(_MOMENTS):
+        try:
+            running = (proc / "loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]
+            seen.append(max(0, int(running) - 1))  # less this one
+        except (OSError, ValueError, IndexError):
+            return 0.0
+        time.sleep(_MOMENT_SECONDS)
+    return sum(seen) / len(seen)
