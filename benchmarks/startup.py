@@ -40,11 +40,13 @@ print(tokenizer.decode(out[0, -1:]))
 """
 
 OURS = """
-import sys
+import json, sys
+from pathlib import Path
 tree, prompt = sys.argv[1:3]
 sys.path.insert(0, tree)
-from lmi_aoti_runtime.generate import first_text
-print(first_text(tree, prompt))
+from lmi_aoti_runtime.service import Service
+body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
+print(Service(Path(tree)).answer(json.dumps(body).encode())["generated_text"])
 """
 
 

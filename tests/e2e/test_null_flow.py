@@ -89,6 +89,34 @@ def test_consumers_list_show_pull_and_verify(lmi: Lmi) -> None:
     assert "table.dat" in broken.err
 
 
+@pytest.mark.parametrize(
+    ("sin", "said"),
+    [
+        ("import subprocess; subprocess.run(['/usr/bin/gcc', '--version'])", "gcc"),
+        ("import socket; socket.socket().connect_ex(('127.0.0.1', 9))", "127.0.0.1"),
+        ("import os; open(os.path.expanduser('~/note'), 'w').close()", "note"),
+    ],
+    ids=["compiler", "network", "write"],
+)
+def test_a_handler_that_compiles_connects_or_writes_is_exit_6(
+    lmi: Lmi, sin: str, said: str
+) -> None:
+    lmi("null-demo")
+    tree = lmi.home / "tree"
+    lmi("pull", "null-demo", tree)
+    handler = tree / "model.py"
+    handler.write_text(
+        handler.read_text().replace(
+            "    request = ",
+            f"    try:\n        {sin}\n    except OSError:\n        pass\n    request = ",
+        )
+    )
+    ended = lmi("prove", tree)
+    assert ended.code == 6, ended.err
+    assert said in ended.err
+    assert "PROVEN" not in ended.err
+
+
 def test_a_served_file_that_is_gone_or_short_is_seen_on_a_cache_hit(lmi: Lmi) -> None:
     tree = lmi.home / lmi("null-demo", "--json").json()["path"]
     table = tree / "table.dat"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.registry import Registry
 from lmi_artifacts.tree import check_tree, read_manifest
@@ -65,11 +66,16 @@ def verify(
 def prove(artifact: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
     """Start an artifact in a sealed child process and watch it from outside.
 
-    Exit 0 when it answered without compiling, writing or connecting; 6 when it did not; 8 when
-    tracing is not possible here.
+    A directory is proven as it stands, whatever its manifest says. Exit 0 when it answered
+    without compiling, writing or connecting; 6 when it did not; 8 when tracing is not possible
+    here.
     """
     console = Console(quiet=quiet, verbose=verbose)
-    tree, _ = _checked_tree(registry_of(read_settings(**flags)), artifact)
+    tree = Path(artifact)
+    if tree.is_dir():
+        _note_differences(tree, console)
+    else:
+        tree, _ = _checked_tree(registry_of(read_settings(**flags)), artifact)
     proof = prove_tree(tree)
     report = proof.to_json()
     if as_json:
@@ -83,6 +89,13 @@ def prove(artifact: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: 
             raise EnvironmentFault(what, "; ".join(proof.reasons), "allow tracing, then try again")
         case _:
             raise NotProven(f"{artifact}: serving it is not free of compiling", report)
+
+
+def _note_differences(tree: Path, console: Console) -> None:
+    try:
+        check_tree(tree, read_manifest(tree), rehash=True)
+    except ArtifactRefused as error:
+        console.line(f"note: not a published artifact's bytes: {error}")
 
 
 def _checked_tree(registry: Registry, artifact: str) -> tuple[Path, Manifest]:
