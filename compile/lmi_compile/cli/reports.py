@@ -1,5 +1,6 @@
 """How a verdict and a proof are shown to a person."""
 
+import json
 from collections.abc import Mapping
 
 from lmi_artifacts.digest import JSONValue
@@ -29,4 +30,11 @@ def print_proof(console: Console, proof: Mapping[str, JSONValue], *, brief: bool
     for reason in parsed.reasons:
         console.line(f"  {reason}")
     if parsed.response:
-        console.line(f"the served handler answered: {parsed.response}")
+        console.line(f"the served handler answered: {_generated_text(parsed.response)}")
+
+
+def _generated_text(response: str) -> str:
+    try:
+        return json.dumps(json.loads(response)["generated_text"], ensure_ascii=False)
+    except (ValueError, KeyError, TypeError):
+        return response

@@ -1,0 +1,38 @@
+"""Every released format stays readable: these files were written by the version in their name."""
+
+from pathlib import Path
+
+import pytest
+
+from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
+from lmi_compile.proof.record import parse as parse_proof
+from lmi_verify.verdict import from_json as parse_verdict
+
+GOLDEN = Path(__file__).parent
+MANIFEST_V1 = "f6b4434c0dffb7b322042d77c6eb7fcf6f603a41d763a6cb2614ac53a88ec8ec"
+
+
+def test_a_manifest_of_version_1_keeps_its_identity() -> None:
+    manifest = Manifest.parse((GOLDEN / "manifest-v1.json").read_bytes())
+    assert manifest.name == "null-demo"
+    assert manifest.digest.hex == MANIFEST_V1
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("verdict-v1", VERDICT), ("no-jit-proof-v1", NO_JIT_PROOF)]
+)
+def test_a_statement_of_version_1_is_about_that_artifact(name: str, kind: str) -> None:
+    statement = Statement.parse((GOLDEN / f"{name}.json").read_bytes())
+    assert statement.predicate_type == kind
+    assert statement.subject.hex == MANIFEST_V1
+
+
+def test_a_verdict_of_version_1_is_read() -> None:
+    statement = Statement.parse((GOLDEN / "verdict-v1.json").read_bytes())
+    assert parse_verdict(statement.predicate).decision == "ACCEPT"
+
+
+def test_a_proof_of_version_1_is_read() -> None:
+    statement = Statement.parse((GOLDEN / "no-jit-proof-v1.json").read_bytes())
+    assert parse_proof(statement.predicate).decision == "PROVEN"
