@@ -60,9 +60,12 @@ class Lmi:
         return Ended(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start it in the background; stderr is a pipe, in a process group of its own."""
+        """Start it in the background; stderr is a pipe, in a process group of its own.
+
+        A shell that starts CI in the background lets it ignore SIGINT; this process shall not.
+        """
         return subprocess.Popen(
-            [*PROGRAM, *map(str, arguments)],
+            ["env", "--default-signal=INT", *PROGRAM, *map(str, arguments)],
             cwd=self.home,
             env=self.env,
             stdin=subprocess.DEVNULL,
