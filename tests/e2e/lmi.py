@@ -65,7 +65,7 @@ class Lmi:
         A shell that starts CI in the background lets it ignore SIGINT; this process shall not.
         """
         return subprocess.Popen(
-            ["env", "--default-signal=INT", *PROGRAM, *map(str, arguments)],
+            ["/usr/bin/env", "--default-signal=INT", *PROGRAM, *map(str, arguments)],
             cwd=self.home,
             env=self.env,
             stdin=subprocess.DEVNULL,
