@@ -2,11 +2,19 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_llama import make_tiny_llama as make
 
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
+
+
+@pytest.fixture(scope="session")
+def make_tiny_llama() -> Callable[..., Path]:
+    """Makes a random two-layer Llama as a Hugging Face directory."""
+    return make
 
 
 class _Tally:

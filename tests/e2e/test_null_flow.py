@@ -6,6 +6,7 @@ import shutil
 import pytest
 from lmi import Lmi
 
+pytestmark = pytest.mark.slow
 STEPS = ("model", "reference", "compile", "package", "candidate", "judge", "proof")
 
 
