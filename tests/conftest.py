@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from tiny_llama import make_tiny_llama as make
 
+# Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
