@@ -86,28 +86,34 @@ class Build:
         }
 
 
-def build(plan: Plan, tools: Tools, *, rehash: bool = False) -> Build:
+def build(
+    plan: Plan, tools: Tools, *, rehash: bool = False, allow_unverified: bool = False
+) -> Build:
     """Carry out `plan`: from the recipe to a published, verified, proven artifact.
 
     Args:
         plan: what to do.
         tools: what to do it with.
         rehash: re-hash every file of an artifact that is already published.
+        allow_unverified: publish also where nothing could be judged; the verdict says so.
 
     Raises:
         CompileError: a step failed, the verdict is not ACCEPT, or the proof was refuted.
         ArtifactsError: the artifact could not be published, or the published one is damaged.
     """
+    accepted = {"ACCEPT", "UNVERIFIED"} if allow_unverified else {"ACCEPT"}
     published = already_published(plan, tools.registry, rehash=rehash)
-    if published:
+    if published and published.decision in accepted:
         return published
     plan.backend.preflight(plan.order)
     seconds: dict[str, float] = {}
     outputs = run_steps(plan, "judge", tools, seconds)
     verdict = _read(outputs["judge"] / "verdict.json")
-    if verdict["decision"] != "ACCEPT":
+    if verdict["decision"] not in accepted:
         what = f"{plan.order.recipe.name}: the verdict is {verdict['decision']}"
-        fix = "nothing was published; look at the table above"
+        fix = f"nothing was published; every measured value is in {outputs['judge']}/verdict.json"
+        if verdict["decision"] == "UNVERIFIED":
+            fix += "; --allow-unverified publishes it all the same, and says so"
         raise NotAccepted(what, fix, verdict)
     outputs |= run_steps(plan, "proof", tools, seconds)
     proof = _read(outputs["proof"] / "proof.json")

@@ -33,12 +33,21 @@ class Argv:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a step needs of the machine it runs on; `accelerator` is a name such as `A10G`."""
+    """What a step needs of the machine it runs on, and how long it may take.
+
+    Attributes:
+        accelerator: a name such as `A10G`.
+        accelerator_count: how many of them.
+        memory_bytes: host memory.
+        cores: host cores.
+        timeout_seconds: after which the step is ended as failed; None waits for ever.
+    """
 
     accelerator: str | None = None
     accelerator_count: int = 0
     memory_bytes: int | None = None
     cores: int | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

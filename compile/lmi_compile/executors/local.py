@@ -1,10 +1,12 @@
 """The local executor: a step is a child process in a process group of its own."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -65,8 +67,9 @@ def run_step(
         what = f"step {step.name}: {argv[0]} is not installed here"
         raise EnvironmentFault(what, fix="install it, or use the toolchain's image") from error
     last: list[str] = []
+    alarm = _Alarm(process, step.resources.timeout_seconds)
     try:
-        with staging.log.open("wb") as log:
+        with alarm, staging.log.open("wb") as log:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()
@@ -76,6 +79,9 @@ def run_step(
         code = process.wait()
     finally:
         _end(process)
+    if alarm.rang:
+        what = f"step {step.name} was ended after {step.resources.timeout_seconds:g} s"
+        raise ToolFailed(what, "\n".join(last), "it may take no longer; see its log")
     if code != 0:
         raise _failure(step, code, staging, last)
     _check_outputs(step, staging)
@@ -108,6 +114,29 @@ def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, st
     if offline:
         fixed["PIP_NO_INDEX"] = "1"
     return {**kept, **fixed, **step.env}
+
+
+class _Alarm:
+    """Ends a process group when its time is up."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float | None) -> None:
+        self.rang = False
+        self._process = process
+        self._timer = threading.Timer(seconds or 0.0, self._ring) if seconds else None
+
+    def __enter__(self) -> None:
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self.rang = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,12 +1,13 @@
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lmi_compile.errors import EnvironmentFault, OurBug, ToolFailed
 from lmi_compile.executors.local import run_step
-from lmi_compile.step import Argv, Call, Step
+from lmi_compile.step import Argv, Call, Resources, Step
 from lmi_compile.workspace import Staging, Workspace
 
 
@@ -37,6 +38,15 @@ def test_a_killed_tool_is_explained_as_out_of_memory(staging: Staging) -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(ToolFailed, match="memory"):
         run_step(python(code), {}, staging, lambda _: None)
+
+
+def test_a_step_that_takes_too_long_is_ended(staging: Staging) -> None:
+    step = replace(
+        python("import time; print('began'); time.sleep(600)"),
+        resources=Resources(timeout_seconds=0.5),
+    )
+    with pytest.raises(ToolFailed, match=r"ended after 0\.5 s"):
+        run_step(step, {}, staging, lambda _: None)
 
 
 def test_an_illegal_instruction_is_explained(staging: Staging) -> None:
