@@ -22,9 +22,7 @@ def roberta(fields: Fields) -> Shape:
     body = _body(fields, sizes, sizes.hidden)
     head = _architecture(fields)
     extra: Tensors = ()
-    if head.endswith("Model"):
-        extra = linear("other", sizes.hidden, sizes.hidden, bias=True, split="none")
-    elif "SequenceClassification" in head:
+    if head.endswith("Model") or "SequenceClassification" in head:
         extra = linear("other", sizes.hidden, sizes.hidden, bias=True, split="none")
     return _encoder(fields, sizes, (*body, *extra, *_head(fields, sizes, head)))
 

@@ -105,7 +105,7 @@ def _sparse_layers(fields: Fields, layers: int, experts: int) -> int:
     return sum(layer not in dense and (layer + 1) % step == 0 for layer in range(layers))
 
 
-def _sparse(  # noqa: PLR0913 - what sparse layers differ in
+def _sparse(
     sizes: Sizes, layers: int, inner: int, experts: int, used: int, *, bias: bool = False
 ) -> Tensors:
     router = linear("router", experts, sizes.hidden, bias=bias, split="none", copies=layers)

@@ -78,7 +78,7 @@ def attention(sizes: Sizes, *, bias: bool = False, out_bias: bool = False) -> Te
     )
 
 
-def mlp(  # noqa: PLR0913 - what MLPs differ in
+def mlp(
     hidden: int,
     inner: int,
     copies: int,
