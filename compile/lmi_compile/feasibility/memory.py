@@ -145,7 +145,7 @@ def weight_value_bytes(question: Question) -> float:
     return DTYPE_BYTES[question.dtype] if form is None else form.bits / 8
 
 
-def largest_batch(question: Question, memory: Memory) -> int | None:
+def largest_batch(memory: Memory) -> int | None:
     """Sequences at full length beside the weights alone; None where nothing bounds them."""
     if memory.capacity is None or memory.sequence == 0:
         return None

@@ -19,7 +19,7 @@ class Question:
         num_tokens: tokens in one step; None leaves it to the backend.
         sm: architectures the toolchain builds for; empty says nothing.
         neuron: Neuron targets the toolchain builds for; empty says nothing.
-        model_bytes: of one parameter in the model's own files.
+        model_bytes: of one parameter in the model's own files; None when that is not known.
     """
 
     shape: Shape
@@ -37,7 +37,7 @@ class Question:
     toolchain: str = ""
     sm: tuple[int, ...] = ()
     neuron: tuple[str, ...] = ()
-    model_bytes: int = 2
+    model_bytes: int | None = 2
 
     @property
     def facts(self) -> BackendFacts:

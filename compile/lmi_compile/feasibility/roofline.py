@@ -62,7 +62,7 @@ def read_bytes(question: Question, batch: float) -> float:
     at most the batch times the experts of a token.
     """
     shape = question.shape
-    whole = weight_bytes(question) * question.tensor_parallel * question.pipeline_parallel
+    whole = float(weight_bytes(question) * question.ranks)
     table = sum(one.parameters for one in shape.tensors if one.kind == "embedding")
     whole -= 0 if shape.tied and not question.facts.doubled_head else table * _plain(question)
     if shape.experts:

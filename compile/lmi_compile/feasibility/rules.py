@@ -32,8 +32,9 @@ def _machine(question: Question) -> Iterator[Finding]:
     instance, vendors = question.instance, question.facts.vendors
     if instance is None:
         if vendors:
-            yield ("problem", "target", f"backend {question.backend} needs an instance type with "
-                   f"{' or '.join(vendors)} accelerators, not a CPU level")  # fmt: skip
+            wanted = f"an instance type with {' or '.join(vendors)} accelerators"
+            message = f"backend {question.backend} needs {wanted}, not a CPU level"
+            yield "problem", "target", message
         return
     if instance.accelerator is None:
         yield "warning", "target", f"nothing is known of {instance.name}; memory is UNKNOWN"

@@ -111,7 +111,7 @@ class Shape:
         )
 
 
-def linear(
+def linear(  # noqa: PLR0913 - what linear layers differ in
     kind: Kind,
     rows: int,
     columns: int,

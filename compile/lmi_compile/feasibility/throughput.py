@@ -10,7 +10,7 @@ A decode step of `b` sequences on `n` ranks takes
   + b * prompt FLOPs / output tokens / FLOPS / PREFILL          the prefills, spread over the steps
 
 The five constants in capitals are fitted on the Llama 2 7B sweep of the reference tables alone
-(`benchmarks/fit_throughput.py`); the 13B sweep and the g5 tables only judge them. docs/planner.md
+(`benchmarks/planner_error.py`); the 13B sweep and the g5 tables only judge them. docs/planner.md
 has the error.
 """
 
@@ -44,7 +44,7 @@ class Constants:
 
 
 FITTED = Constants(
-    launch=2.006e-4, hop=6.945e-5, sequence=6.857e-5, sequence_rank=2.109e-5, prefill=0.1785
+    launch=2.094e-4, hop=6.798e-5, sequence=6.782e-5, sequence_rank=2.124e-5, prefill=0.1746
 )
 
 
