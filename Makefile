@@ -18,7 +18,7 @@ $(READY): $(SETUP)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q 'pip>=25.1'
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container]' --group dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot]' --group dev
 	@touch $@
 
 .PHONY: dev

@@ -49,7 +49,8 @@ def judge(question: Question, memory: Memory) -> Verdict:
     warnings = [(field, text) for level, field, text in found if level == "warning"]
     fits = holds(question, memory)
     if fits is False:
-        problems.insert(0, ("target", _shortage(question, memory)))
+        wrong_machine = any(field == "target" for field, _ in problems)
+        problems.insert(1 if wrong_machine else 0, ("target", _shortage(question, memory)))
     if not question.shape.exact:
         text = "the family is not known: weights are bounded from above by the files' headers"
         warnings.append(("model", text))

@@ -90,9 +90,12 @@ def _heads(question: Question) -> Iterator[Finding]:
 
 def _experts(question: Question) -> Iterator[Finding]:
     shape, degree = question.shape, question.tensor_parallel
-    if degree > 1 and shape.intermediate % degree:
-        message = f"the MLP's width {shape.intermediate} cannot be split {degree} ways"
-        yield "problem", "tensor_parallel_degree", message
+    if shape.intermediate % degree:
+        pads = question.facts.heads == "pad"
+        how = "is padded to a multiple of" if pads else "cannot be split"
+        ways = f"{degree}" if pads else f"{degree} ways"
+        message = f"the MLP's width {shape.intermediate} {how} {ways}"
+        yield "warning" if pads else "problem", "tensor_parallel_degree", message
     if question.pipeline_parallel > 1 and shape.layers % question.pipeline_parallel:
         message = f"{shape.layers} layers cannot be dealt to {question.pipeline_parallel} stages"
         yield "problem", "pipeline_parallel_degree", message

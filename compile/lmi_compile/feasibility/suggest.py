@@ -58,7 +58,6 @@ def suggestions(question: Question, *, whole_batch: bool) -> tuple[Suggestion, .
         for candidate in _single(question)
         if (suggestion := _try(candidate, whole_batch=whole_batch)) is not None
     ]
-    found += _machines(question, whole_batch=whole_batch)
     if not found:
         found = [
             suggestion
@@ -66,7 +65,8 @@ def suggestions(question: Question, *, whole_batch: bool) -> tuple[Suggestion, .
             for second in _methods(first[2])
             if (suggestion := _try(_joined(first, second), whole_batch=whole_batch)) is not None
         ]
-    return tuple(found[:_MOST])
+    found = found[: _MOST - _INSTANCES] + _machines(question, whole_batch=whole_batch)
+    return tuple(found)
 
 
 def works(question: Question, *, whole_batch: bool) -> bool:
