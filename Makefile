@@ -54,6 +54,8 @@ fmt: $(READY) ## format, and write generated files anew
 bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/noop.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/planner_error.py
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here

@@ -128,7 +128,7 @@ def _changes(question: Question, verdict: Verdict) -> list[JSONValue]:
 def _shortage(question: Question, memory: Memory) -> str:
     name = question.instance.accelerator.name if question.instance and (
         question.instance.accelerator) else "device"  # fmt: skip
-    paged = question.facts.cache == "paged"
+    paged = question.is_paged
     cache = memory.sequence if paged else memory.kv_cache
     need = memory.fixed + cache + memory.logits // (max(1, question.batch) if paged else 1)
     what = "one sequence" if paged else f"{question.batch} sequences"

@@ -90,10 +90,8 @@ def kv_bytes(question: Question, length: int) -> int:
         return 0
     heads = math.ceil(shape.kv_heads / question.tensor_parallel)
     each = 2 * heads * shape.head_dim * kv_value_bytes(question)
-    if question.facts.cache == "paged":
-        tokens = shape.cached_tokens(length)
-    else:
-        tokens = shape.layers * length
+    whole = shape.layers * length
+    tokens = shape.cached_tokens(length) if question.is_paged else whole
     return math.ceil(each * tokens / question.pipeline_parallel)
 
 
@@ -153,15 +151,20 @@ def largest_batch(memory: Memory) -> int | None:
 
 
 def largest_batch_with_reserve(question: Question, memory: Memory) -> int | None:
-    """Sequences at full length beside everything, in the cache's own share of what is free."""
+    """Sequences at full length beside everything.
+
+    A paged cache has its own share of what is free behind the largest step; a static one, and a
+    model without a cache, has the activations of every sequence beside it.
+    """
     if memory.capacity is None:
         return None
-    share = KV_FRACTION if question.facts.cache == "paged" else 1.0
     logits = question.shape.vocabulary * LOGIT_BYTES
-    each = memory.sequence + share * logits
-    if each == 0:
-        return question.batch if memory.total <= memory.capacity else 0
-    return max(0, int(share * (memory.capacity - memory.fixed) / each))
+    if question.is_paged:
+        each = memory.sequence + KV_FRACTION * logits
+        return max(0, int(KV_FRACTION * (memory.capacity - memory.fixed) / each))
+    each = memory.sequence + logits + memory.activations / max(1, question.batch)
+    free = memory.capacity - memory.weights - memory.runtime_reserve
+    return max(0, int(free / each)) if each else None
 
 
 def largest_length(question: Question, memory: Memory) -> int | None:
@@ -215,7 +218,7 @@ def _activations(question: Question) -> int:
     shape, degree = question.shape, question.tensor_parallel
     most = question.batch * question.input_len
     tokens = min(most, question.num_tokens or DEFAULT_NUM_TOKENS)
-    if question.facts.cache == "static":
+    if not question.is_paged:
         tokens = most
     attention = (shape.heads + 2 * shape.kv_heads) * shape.head_dim
     width = 2 * shape.hidden + math.ceil((attention + 2 * shape.intermediate) / degree)

@@ -70,7 +70,7 @@ def holds(question: Question, memory: Memory) -> bool | None:
     """Whether it fits: paged, with one whole sequence; static, with the whole batch."""
     if memory.capacity is None:
         return None
-    if question.facts.cache == "paged":
+    if question.is_paged:
         logits = memory.logits // max(1, question.batch)
         return memory.fixed + logits + memory.sequence <= memory.capacity
     return memory.total <= memory.capacity

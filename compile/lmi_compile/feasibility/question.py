@@ -45,6 +45,11 @@ class Question:
         return BACKEND_FACTS[self.backend]
 
     @property
+    def is_paged(self) -> bool:
+        """Whether sequences share a cache by pages; a model without a cache does not."""
+        return self.facts.cache == "paged" and self.shape.generates
+
+    @property
     def ranks(self) -> int:
         """Devices that one replica takes."""
         return self.tensor_parallel * self.pipeline_parallel

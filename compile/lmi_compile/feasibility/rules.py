@@ -24,7 +24,7 @@ def findings(question: Question) -> tuple[Finding, ...]:
 
 def degree_is_possible(question: Question) -> bool:
     """Whether the model and the machine can be split so many ways at all."""
-    found = (one for rule in (_degrees, _heads, _experts) for one in rule(question))
+    found = (one for rule in (_degrees, _heads, _widths) for one in rule(question))
     return not any(level == "problem" for level, _, _ in found)
 
 
@@ -88,14 +88,16 @@ def _heads(question: Question) -> Iterator[Finding]:
         yield "warning", "tensor_parallel_degree", message
 
 
-def _experts(question: Question) -> Iterator[Finding]:
+def _widths(question: Question) -> Iterator[Finding]:
     shape, degree = question.shape, question.tensor_parallel
-    if shape.intermediate % degree:
-        pads = question.facts.heads == "pad"
-        how = "is padded to a multiple of" if pads else "cannot be split"
-        ways = f"{degree}" if pads else f"{degree} ways"
-        message = f"the MLP's width {shape.intermediate} {how} {ways}"
-        yield "warning" if pads else "problem", "tensor_parallel_degree", message
+    for width in shape.mlp_widths:
+        if width % degree:
+            pads = question.facts.heads == "pad"
+            how = (
+                f"is padded to a multiple of {degree}" if pads else f"cannot be split {degree} ways"
+            )
+            message = f"the MLP's width {width} {how}"
+            yield "warning" if pads else "problem", "tensor_parallel_degree", message
     if question.pipeline_parallel > 1 and shape.layers % question.pipeline_parallel:
         message = f"{shape.layers} layers cannot be dealt to {question.pipeline_parallel} stages"
         yield "problem", "pipeline_parallel_degree", message
@@ -170,7 +172,7 @@ _RULES: tuple[Rule, ...] = (
     _machine,
     _degrees,
     _heads,
-    _experts,
+    _widths,
     _quantization,
     _family,
     _toolchain,

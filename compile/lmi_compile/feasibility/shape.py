@@ -101,6 +101,16 @@ class Shape:
             tensor.active_parameters for tensor in self.tensors if tensor.kind != "embedding"
         )
 
+    @property
+    def mlp_widths(self) -> tuple[int, ...]:
+        """The widths of its MLPs and of its experts, as tensor parallelism cuts them."""
+        widths = {
+            tensor.rows
+            for tensor in self.tensors
+            if tensor.split == "rows" and tensor.kind in {"mlp", "experts"}
+        }
+        return tuple(sorted(widths))
+
     def cached_tokens(self, length: int) -> int:
         """Tokens times layers that a sequence of `length` tokens keeps in a windowed cache."""
         if not self.windows:

@@ -117,7 +117,7 @@ def expected(
 def room_with_reserve(question: Question) -> float:
     """Sequences that run together: at mean length where the cache is paged, else at full."""
     memory = memory_of(question)
-    if question.facts.cache == "static":
+    if not question.is_paged:
         most = largest_batch_with_reserve(question, memory)
         return math.inf if most is None else float(most)
     each = kv_bytes(question, mean_length(question))

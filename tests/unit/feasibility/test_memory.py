@@ -136,3 +136,19 @@ def test_what_fits_still_fits_when_it_is_smaller(
     if degree < 8:
         wider = replace(asked, tensor_parallel=2 * degree)
         assert memory_of(wider).weights < memory.weights
+
+
+def test_an_encoder_is_bound_by_its_activations(ask: Asker) -> None:
+    config = {
+        "model_type": "bert", "hidden_size": 1024, "num_attention_heads": 16,
+        "num_hidden_layers": 24, "intermediate_size": 4096, "vocab_size": 30522,
+        "max_position_embeddings": 512, "architectures": ["BertForMaskedLM"],
+    }  # fmt: skip
+    asked = ask("ml.inf2.xlarge", backend="neuron", config=config, input_len=512, seq_len=512,
+                batch=8, num_tokens=None)  # fmt: skip
+    memory = memory_of(asked)
+    assert memory.kv_cache == memory.logits == 0
+    most = largest_batch_with_reserve(asked, memory)
+    assert most is not None
+    assert holds(replace(asked, batch=most), memory_of(replace(asked, batch=most)))
+    assert not holds(replace(asked, batch=most + 1), memory_of(replace(asked, batch=most + 1)))

@@ -86,6 +86,18 @@ def test_every_problem_is_told_at_once(ask: Asker) -> None:
     }
 
 
+def test_an_experts_width_is_held_against_the_degree(ask: Asker) -> None:
+    config = {
+        "model_type": "qwen2_moe", "moe_intermediate_size": 1408, "num_experts": 60,
+        "shared_expert_intermediate_size": 5632, "num_experts_per_tok": 4,
+    }  # fmt: skip
+    wide = ask("ml.p4d.24xlarge", config=config | {"intermediate_size": 5632}, tensor_parallel=8)
+    assert not _problems(wide)
+    odd = ask("ml.p4d.24xlarge", config=config | {"moe_intermediate_size": 1404},
+              tensor_parallel=8)  # fmt: skip
+    assert "1404 cannot be split 8 ways" in _problems(odd)["tensor_parallel_degree"]
+
+
 def test_neuron_pads_heads_and_says_so(ask: Asker) -> None:
     asked = ask("ml.inf2.48xlarge", backend="neuron", tensor_parallel=24)
     assert any("padded" in text for level, _, text in findings(asked) if level == "warning")
