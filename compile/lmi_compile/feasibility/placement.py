@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.feasibility.memory import Memory, memory_of
 from lmi_compile.feasibility.question import Question
+from lmi_compile.feasibility.roofline import ceiling, decode_seconds, speeds_of
 from lmi_compile.feasibility.rules import degree_is_possible
 from lmi_compile.feasibility.throughput import expected
 
@@ -18,6 +19,8 @@ class Placement:
     Attributes:
         alone: seconds per token of a single request; None where a figure is UNKNOWN.
         rate: output tokens per second of all replicas, each at the recipe's batch.
+        roof_alone: the ceiling of the one: the shortest decode step of a single request.
+        roof: the ceiling of the other.
     """
 
     degree: int
@@ -25,6 +28,8 @@ class Placement:
     fits: bool
     alone: float | None
     rate: float | None
+    roof_alone: float | None
+    roof: float | None
 
     def to_json(self, price: float | None) -> dict[str, JSONValue]:
         """As `plan --json` shows it, with the cost of a million tokens where a price is given."""
@@ -35,6 +40,7 @@ class Placement:
             "fits": self.fits,
             "seconds_per_token_alone": self.alone,
             "tokens_per_second": self.rate,
+            "ceiling_tokens_per_second": self.roof,
             "usd_per_million_tokens": cost,
         }
 
@@ -77,8 +83,16 @@ def holds(question: Question, memory: Memory) -> bool | None:
 
 
 def best(found: tuple[Placement, ...], *, for_latency: bool) -> Placement | None:
-    """The best placement that fits; of equals the one with fewer ranks to a replica."""
-    usable = [one for one in found if one.fits and one.rate is not None and one.alone is not None]
+    """The best placement that fits; of equals the one with fewer ranks to a replica.
+
+    By what is expected of a server; where that is UNKNOWN for one of them, by the ceilings.
+    """
+    usable = [one for one in found if one.fits]
+    if any(one.rate is None or one.alone is None for one in usable):
+        usable = [one for one in usable if one.roof and one.roof_alone]
+        if for_latency:
+            return min(usable, key=lambda one: one.roof_alone or 0.0, default=None)
+        return max(usable, key=lambda one: one.roof or 0.0, default=None)
     if for_latency:
         return min(usable, key=lambda one: one.alone or 0.0, default=None)
     return max(usable, key=lambda one: one.rate or 0.0, default=None)
@@ -99,13 +113,17 @@ def _place(question: Question) -> Placement:
     fits = bool(holds(question, memory_of(question)))
     ranks = question.instance.ranks if question.instance else question.ranks
     replicas = max(1, ranks // question.ranks)
-    generates = question.shape.generates
-    alone = expected(question, 1) if fits and generates else None
-    full = expected(question, question.batch) if fits and generates else None
+    works = fits and question.shape.generates
+    speeds = speeds_of(question)
+    alone = expected(question, 1) if works else None
+    full = expected(question, question.batch) if works else None
+    roof = ceiling(question, speeds, question.batch) if works else None
     return Placement(
         degree=question.tensor_parallel,
         replicas=replicas,
         fits=fits,
         alone=alone[1] if alone else None,
         rate=full[0] * replicas if full else None,
+        roof_alone=decode_seconds(question, speeds, 1) if works else None,
+        roof=roof * replicas if roof else None,
     )

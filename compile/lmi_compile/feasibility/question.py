@@ -1,12 +1,15 @@
 """What is asked: one model, one way to build it, one machine."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmi_compile.feasibility.shape import Shape
 from lmi_compile.feasibility.tables import BACKEND_FACTS, BackendFacts
-from lmi_recipes.instance import Instance
 from lmi_recipes.model import BackendName, Dtype, KvCacheDtype, QuantizationMethod, Recipe
 from lmi_recipes.toolchain import Toolchain
+
+if TYPE_CHECKING:
+    from lmi_recipes.instance import Instance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Question:
     input_len: int
     seq_len: int
     num_tokens: int | None
-    instance: Instance | None
+    instance: "Instance | None"
     toolchain: str = ""
     sm: tuple[int, ...] = ()
     neuron: tuple[str, ...] = ()
@@ -67,7 +70,9 @@ class Question:
         return max(1, self.seq_len - self.input_len)
 
 
-def ask(recipe: Recipe, toolchain: Toolchain, instance: Instance | None, shape: Shape) -> Question:
+def ask(
+    recipe: Recipe, toolchain: Toolchain, instance: "Instance | None", shape: Shape
+) -> Question:
     """The question that a recipe puts."""
     return Question(
         shape=shape,

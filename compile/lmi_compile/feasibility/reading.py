@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import CompileError, Unsupported
@@ -13,10 +14,12 @@ from lmi_compile.feasibility.shape import Shape
 from lmi_compile.models.source import DirectorySource, PypiSource, parse_source
 from lmi_compile.models.strict_json import read_object
 from lmi_recipes.errors import RecipesError
-from lmi_recipes.instance import Instance
 from lmi_recipes.reading import LoadedRecipe
 from lmi_recipes.target import load_instance
 from lmi_recipes.toolchain import load_toolchain
+
+if TYPE_CHECKING:
+    from lmi_recipes.instance import Instance
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 

@@ -37,21 +37,16 @@ def bar(value: float, whole: float, width: int = _WIDTH) -> str:
 def matrix_rows(rows: list[JSONValue]) -> Iterator[tuple[str, ...]]:
     """The cells of `--all-targets`."""
     for row in _sections(rows):
+        name, device = str(row["instance_type"]), str(row["accelerator"] or UNKNOWN)
+        backend = str(row["backend"] or "-")
         if not row["fits"]:
             state = "no" if row["fits"] is False else UNKNOWN
-            yield (
-                str(row["instance_type"]),
-                str(row["accelerator"]),
-                state,
-                "-",
-                "-",
-                "-",
-                str(row["why"]),
-            )
+            yield name, device, backend, state, "-", "-", "-", str(row["why"])
             continue
         yield (
-            str(row["instance_type"]),
-            str(row["accelerator"]),
+            name,
+            device,
+            backend,
             "yes",
             f"{row['tensor_parallel_degree']} x {row['replicas']}",
             _figure(row["max_batch_size_with_reserve"]),
@@ -123,7 +118,7 @@ def _placements(found: Section) -> Iterator[str]:
     ways = list(_sections(found["placements"]))
     if len(ways) < 2:  # noqa: PLR2004 - one way is no choice
         return
-    yield "degree x replicas   fits   ms/token alone   tokens/s at the asked batch"
+    yield "degree x replicas   fits   ms/token alone   tokens/s at the asked batch   ceiling"
     latency, rate = found["best_for_latency"], found["best_for_throughput"]
     for way in ways:
         degree = way["tensor_parallel_degree"]
@@ -136,7 +131,8 @@ def _placements(found: Section) -> Iterator[str]:
         yield (
             f"{degree!s:>6} x {way['replicas']!s:<8}   {'yes' if way['fits'] else 'no':<4}   "
             f"{UNKNOWN if alone is None else f'{1000 * _number(alone):.1f}':>14}   "
-            f"{_figure(way['tokens_per_second']):>8}   {', '.join(marks)}"
+            f"{_figure(way['tokens_per_second']):>8}   "
+            f"{_figure(way['ceiling_tokens_per_second']):>26}   {', '.join(marks)}"
         ).rstrip()
 
 

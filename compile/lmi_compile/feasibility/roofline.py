@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.feasibility.memory import kv_bytes, weight_bytes, weight_value_bytes
 from lmi_compile.feasibility.question import Question
 from lmi_compile.feasibility.tables import DTYPE_BYTES, DTYPE_COMPUTE, FORMATS
-from lmi_recipes.instance import ComputeType
+
+if TYPE_CHECKING:
+    from lmi_recipes.instance import ComputeType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,7 @@ def speeds_of(question: Question) -> Speeds:
     )
 
 
-def compute_type(question: Question) -> ComputeType:
+def compute_type(question: Question) -> "ComputeType":
     """The type that the linear layers multiply in."""
     form = FORMATS[question.method]
     return (form.compute if form else None) or DTYPE_COMPUTE[question.dtype]

@@ -1,13 +1,15 @@
 """What the arithmetic takes from elsewhere: each figure with its source or called an assumption."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lmi_recipes.instance import ComputeType
 from lmi_recipes.model import BackendName, Dtype, QuantizationMethod
 
+if TYPE_CHECKING:
+    from lmi_recipes.instance import ComputeType
+
 DTYPE_BYTES: dict[Dtype, int] = {"float32": 4, "float16": 2, "bfloat16": 2}
-DTYPE_COMPUTE: dict[Dtype, ComputeType] = {
+DTYPE_COMPUTE: "dict[Dtype, ComputeType]" = {
     "float32": "fp32",
     "float16": "fp16",
     "bfloat16": "bf16",
@@ -44,7 +46,7 @@ class WeightFormat:
     group: int = 0
     group_bytes: int = 0
     tensor_bytes: int = 0
-    compute: ComputeType | None = None
+    compute: "ComputeType | None" = None
 
 
 # TensorRT-LLM 0.12 to 1.2 checkpoints: int8 and int4 weight-only per channel in the model's dtype;

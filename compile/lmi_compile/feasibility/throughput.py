@@ -73,8 +73,14 @@ class Terms:
 
 
 def terms_of(question: Question, speeds: Speeds, concurrency: int) -> Terms | None:
-    """The parts of one decode step with its share of prefills; None where a figure is UNKNOWN."""
+    """The parts of one decode step with its share of prefills; None where a figure is UNKNOWN.
+
+    It is UNKNOWN off NVIDIA too: the constants are those of a server on GPUs.
+    """
     degree, shape = question.tensor_parallel, question.shape
+    accelerator = question.instance.accelerator if question.instance else None
+    if accelerator is None or accelerator.vendor != "nvidia":
+        return None
     if speeds.flops is None or speeds.bandwidth is None or (speeds.link is None and degree > 1):
         return None
     batch = min(float(concurrency), room_with_reserve(question))

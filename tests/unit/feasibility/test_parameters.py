@@ -54,10 +54,32 @@ def test_no_family_is_left_out() -> None:
     assert {row[1] for row in FAMILIES} | _REMOTE == set(family_names())
 
 
+_REMOTE_AS_LLAMA: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+    ("internlm", {"bias": False}, {}),
+    ("internlm2", {"bias": False, "num_key_value_heads": 8}, {"num_key_value_heads": 8}),
+    ("internlm", {"bias": True}, {"attention_bias": True}),
+    ("baichuan", {}, {}),
+)
+
+
+@pytest.mark.parametrize(("model_type", "own", "llamas"), _REMOTE_AS_LLAMA)
+def test_a_remote_family_counts_as_the_llama_of_its_layers(
+    model_type: str, own: dict[str, Any], llamas: dict[str, Any]
+) -> None:
+    sizes = {
+        "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 4,
+        "intermediate_size": 11008, "vocab_size": 103168,
+    }  # fmt: skip
+    _, parameters = _real("llama", "causal", sizes | llamas)
+    shape = shape_of({"model_type": model_type} | sizes | own)
+    assert shape is not None
+    assert shape.parameters == parameters
+
+
 @pytest.mark.parametrize(
     ("config", "parameters"),
     [
-        # From the models' own cards and index files: what their safetensors hold.
+        # The counts that are published for them.
         ({"model_type": "baichuan", "hidden_size": 4096, "intermediate_size": 11008,
           "num_attention_heads": 32, "num_hidden_layers": 32, "vocab_size": 125696,
           "model_max_length": 4096}, 7_505_973_248),

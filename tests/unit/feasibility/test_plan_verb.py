@@ -98,7 +98,9 @@ def test_a_price_gives_a_cost(tmp_path: Path) -> None:
 
 def test_all_targets_is_a_matrix(tmp_path: Path) -> None:
     ended = _run("plan", LLAMA, "--all-targets", "--json", cache=tmp_path)
-    rows = json.loads(ended.stdout)["targets"]
+    document = json.loads(ended.stdout)
+    jsonschema.validate(document, SCHEMA["$defs"]["all_targets"])
+    rows = document["targets"]
     assert (ended.returncode, len(rows)) == (0, 63)
     assert {row["fits"] for row in rows} == {True, False, None}
     shown = _run("plan", LLAMA, "--all-targets", cache=tmp_path)

@@ -81,6 +81,15 @@ def test_a_static_cache_needs_the_whole_batch(ask: Asker) -> None:
     assert holds(large, memory_of(large)) is False
 
 
+def test_degrees_on_neuron_are_ranked_by_their_ceilings(ask: Asker) -> None:
+    asked = ask("ml.inf2.48xlarge", backend="neuron", tensor_parallel=8, batch=1)
+    found = answer(asked)
+    assert found["expected"] is None
+    assert all(way["tokens_per_second"] is None for way in found["placements"])  # type: ignore[union-attr,index,call-overload]
+    assert found["best_for_latency"] == {"tensor_parallel_degree": 24, "replicas": 1}
+    assert found["best_for_throughput"] is not None
+
+
 def test_the_matrix_has_every_machine_and_the_best_degree(ask: Asker) -> None:
     rows = {row["instance_type"]: row for row in every_target(ask(batch=512, seq_len=512,
             input_len=256, num_tokens=8192))}  # type: ignore[call-overload,index]  # fmt: skip
@@ -88,6 +97,10 @@ def test_the_matrix_has_every_machine_and_the_best_degree(ask: Asker) -> None:
     assert (rows["ml.p4d.24xlarge"]["tensor_parallel_degree"],
             rows["ml.p4d.24xlarge"]["replicas"]) == (1, 8)  # fmt: skip
     assert rows["ml.p6e-gb200.36xlarge"]["fits"] is None
-    assert rows["ml.inf2.xlarge"]["fits"] is False
+    assert rows["ml.inf1.xlarge"]["fits"] is False
+    assert {rows[name]["backend"] for name in ("ml.g5.xlarge", "ml.trn2.48xlarge")} == {
+        "tensorrt-llm",
+        "neuron",
+    }
     assert rows["ml.g7e.2xlarge"]["fits"] is True
     assert rows["ml.g7e.2xlarge"]["tokens_per_second"] is None
