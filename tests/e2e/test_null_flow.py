@@ -179,9 +179,12 @@ def test_a_backend_that_is_not_built_yet_is_named(lmi: Lmi) -> None:
         encoding="utf-8",
     )
     more = ("--set", "backend=neuron", "--set", "toolchain=neuron-test")
-    ended = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
+    ended = lmi("null-demo", *more, "--toolchains", toolchain.parent)
     assert ended.code == 8
     assert "neuron is not built yet" in ended.err
+    planned = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
+    assert planned.code == 0
+    assert "no steps: backend neuron is not built yet" in planned.err
 
 
 def test_why_names_the_field_that_differs(lmi: Lmi) -> None:
