@@ -1,8 +1,9 @@
 """What a finished tree must look like for the containers that serve NEFFs.
 
-Each rule names why in its problem; sources: neuronx-distributed-inference models/application_base.py
-@ cd3abf3, optimum-neuron 0.4.5, djl-serving 0.30.0-dlc djl_python/neuron_utils/model_loader.py,
-SageMaker's PyTorch inference toolkit, SDK vllm-neuron/docs @ 81ce03ae.
+Each rule names why in its problem. Sources: neuronx-distributed-inference @ cd3abf3 (its
+models/application_base.py), optimum-neuron 0.4.5, djl-serving 0.30.0-dlc (its
+djl_python/neuron_utils/model_loader.py), SageMaker's PyTorch inference toolkit, and the SDK's
+vllm-neuron/docs @ 81ce03ae.
 """
 
 import ast
@@ -26,8 +27,28 @@ _COMPILED_IN = (
     "option.rolling_batch",
     "option.tensor_parallel_degree",
 )
-_DTYPES = ("fp32", "fp16", "bf16")
-_SHARDING = ("shard-over-heads", "shard-over-batch", "replicated-heads", "all-gather-heads")
+_LMI_VALUES = {
+    "engine": ("Python",),
+    "option.entryPoint": ("djl_python.transformers_neuronx",),
+    "option.dtype": ("fp32", "fp16", "bf16"),
+    "option.group_query_attention": (
+        "shard-over-heads",
+        "shard-over-batch",
+        "replicated-heads",
+        "all-gather-heads",
+    ),
+    "option.quantize": ("static_int8",),
+    "batch_size": ("1",),  # above 1 it is refused beside a rolling batch
+    "option.batch_size": ("1",),
+}
+_LMI_OPTIONAL = frozenset(
+    {"option.group_query_attention", "option.quantize", "batch_size", "option.batch_size"}
+)
+_LMI_COMPILED = {
+    "num_cores": "option.tensor_parallel_degree",
+    "sequence_length": "option.n_positions",
+    "batch_size": "option.max_rolling_batch_size",
+}
 
 
 def recognise(contract: str, tree: Path) -> tuple[str, ...]:
@@ -94,31 +115,18 @@ def _lmi_properties(tree: Path, neuron: Mapping[str, Any]) -> Iterator[str]:
         yield f"{PROPERTIES_NAME}: is missing"
         return
     found = parse_properties(path.read_bytes())
-    if found.get("engine") != "Python":
-        yield f"{PROPERTIES_NAME}: engine must be Python"
-    if found.get("option.entryPoint") != "djl_python.transformers_neuronx":
-        yield f"{PROPERTIES_NAME}: option.entryPoint must be djl_python.transformers_neuronx"
+    for key, allowed in _LMI_VALUES.items():
+        if found.get(key, allowed[0] if key in _LMI_OPTIONAL else None) not in allowed:
+            yield f"{PROPERTIES_NAME}: {key} is {found.get(key)}; it must be {' or '.join(allowed)}"
     for key in _COMPILED_IN:
         if key not in found:
             yield f"{PROPERTIES_NAME}: {key} is missing; smart defaults would choose another value"
-    if found.get("option.dtype") not in _DTYPES:
-        yield f"{PROPERTIES_NAME}: option.dtype must be one of {', '.join(_DTYPES)}"
-    sharding = found.get("option.group_query_attention")
-    if sharding is not None and sharding not in _SHARDING:
-        yield f"{PROPERTIES_NAME}: {sharding} is not a valid value for group_query_attention"
-    if found.get("batch_size", "1") != "1" or found.get("option.batch_size", "1") != "1":
-        yield f"{PROPERTIES_NAME}: batch_size above 1 is refused beside a rolling batch"
     for key in ("option.model_id", "option.save_mp_checkpoint_path"):
         if key in found:
             yield f"{PROPERTIES_NAME}: {key} would make the container look elsewhere"
-    compiled = {
-        "num_cores": found.get("option.tensor_parallel_degree"),
-        "sequence_length": found.get("option.n_positions"),
-        "batch_size": found.get("option.max_rolling_batch_size"),
-    }
-    for name, value in compiled.items():
-        if name in neuron and str(neuron[name]) != value:
-            yield f"config.json: neuron.{name} is {neuron[name]}, {PROPERTIES_NAME} says {value}"
+    for name, key in _LMI_COMPILED.items():
+        if name in neuron and str(neuron[name]) != found.get(key):
+            yield f"config.json: neuron.{name} is {neuron[name]}, {key} is {found.get(key)}"
 
 
 def _handler(tree: Path) -> Iterator[str]:
@@ -192,7 +200,7 @@ def _file_problems(tree: Path) -> Iterator[str]:
         if path.suffix.lower() in _PICKLES:
             yield f"{name!r}: is named like a pickle, which runs code when it is loaded"
         if path.name.endswith(".lock") or path.name == "model.log":
-            yield f"{name!r}: a failed or locked entry of a compile cache; it is found again and again"
+            yield f"{name!r}: a failed or locked cache entry; it would be found again and again"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -6,12 +6,19 @@ The verdict says `verified_on_device`: false where no Neuron device was there, w
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np  # noqa: TID253 - nobody imports this module before it is named
 
 from lmi_artifacts.digest import JSONValue
 from lmi_verify.verdict import Check, Decision, Verdict, infeasible, unverified
+
+
+class _Words(TypedDict):
+    """What every verdict says of the build."""
+
+    dtype: str
+    method: str
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -25,7 +32,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """
     told = json.loads((inputs["candidate"] / "outputs.json").read_bytes())
     limits: Any = params["limits"]
-    words = {"dtype": str(params["dtype"]), "method": str(params["method"])}
+    words = _Words(dtype=str(params["dtype"]), method=str(params["method"]))
     if not told["ran"]:
         verdict = unverified(str(told["reason"]), **words)
     elif "prompts" in told:
@@ -42,7 +49,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     print(verdict.summary, flush=True)  # noqa: T201 - a worker's progress is its stdout
 
 
-def _matched(prompts: list[Any], limits: Any, words: Mapping[str, str]) -> Verdict:
+def _matched(prompts: list[Any], limits: Mapping[str, Any], words: _Words) -> Verdict:
     """NxD Inference compared on the device, prompt by prompt; its word is passed or not."""
     failed = [each for each in prompts if not each["passed"]]
     check = Check(
@@ -60,7 +67,7 @@ def _matched(prompts: list[Any], limits: Any, words: Mapping[str, str]) -> Verdi
 
 
 def _compared(
-    inputs: Mapping[str, Path], limits: Any, own: Mapping[str, float], words: Mapping[str, str]
+    inputs: Mapping[str, Path], limits: Mapping[str, Any], own: Mapping[str, float], words: _Words
 ) -> Verdict:
     with (
         np.load(inputs["reference"] / "outputs.npz", allow_pickle=False) as right,
@@ -142,7 +149,7 @@ def _check(
     )
 
 
-def _verdict(checks: tuple[Check, ...], words: Mapping[str, str], count: int) -> Verdict:
+def _verdict(checks: tuple[Check, ...], words: _Words, count: int) -> Verdict:
     failed = [check for check in checks if not check.passed]
     decision: Decision = "REGRESSION" if failed else "ACCEPT"
     told = failed[0].reason if failed else f"all {len(checks)} gates pass on {count} examples"

@@ -28,7 +28,7 @@ class Loaded:
         trace = self.description["trace"]
         # Without this import the graph's own operator is unknown: neuron::forward.
         importlib.import_module(trace["module"])
-        self.model = torch.jit.load(str(directory / "model.pt"))
+        self.model = torch.jit.load(str(directory / "model.pt"))  # type: ignore[no-untyped-call]  # as shipped
         self.inputs: list[dict[str, Any]] = trace["inputs"]
         self.tokenizer = _tokenizer(directory)
 
