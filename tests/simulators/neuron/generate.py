@@ -108,7 +108,7 @@ def main(arguments: list[str]) -> int:
     for name, (keys, content) in _tables(facts, texts).items():
         sources = [each for key in keys for each in named[key]]
         table = {"_source": {**header, "files": sources}, **content}
-        text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(table, indent=1, ensure_ascii=False)
         (TABLES / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     return 0
 

@@ -42,7 +42,9 @@ def parser_of(flags: dict[str, Any], parser: argparse.ArgumentParser) -> argpars
     for flag, spec in flags.items():
         into: Any = parser
         if group := spec.get("exclusive_group"):
-            into = groups.setdefault(group, parser.add_mutually_exclusive_group())
+            if group not in groups:
+                groups[group] = parser.add_mutually_exclusive_group()
+            into = groups[group]
         _add(into, flag, spec)
     return parser
 

@@ -23,6 +23,9 @@ def main(arguments: list[str]) -> int:
     _check(properties, table)
     degree = int(properties.get("tensor_parallel_degree", "1"))
     base.need_device(degree)
+    for name in ("model_id", "save_mp_checkpoint_path"):
+        if name not in properties:
+            base.refuse(f"KeyError: 'option.{name}'")
     config = base.read_config(properties["model_id"])
     model_types = ("opt", "gpt2", "gptj", "gpt_neox", "llama", "mistral", "mixtral", "bloom")
     if config["model_type"] not in model_types:

@@ -1,5 +1,6 @@
 """What both trace simulators share: the signature by its table, and PyTorch's own trace."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,4 +37,6 @@ def traced(call: dict[str, Any]) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "graph.neff").write_bytes(base.NOT_A_NEFF)
     model = call.get("func", call.get("model"))
-    return torch.jit.trace(model, call["example_inputs"], check_trace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch 2.13 says that its trace is deprecated
+        return torch.jit.trace(model, call["example_inputs"], check_trace=False)
