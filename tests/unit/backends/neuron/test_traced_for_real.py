@@ -26,6 +26,10 @@ from lmi_compile.pipeline import Build, build, run_until
 from lmi_compile.plan import Plan
 from lmi_compile.publishing import publish
 
+pytestmark = [
+    pytest.mark.slow,  # every build starts PyTorch in three processes
+    pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning"),
+]
 ROOT = Path(__file__).parents[4]
 TASKS = {"bert": "fill-mask", "electra": "feature-extraction", "resnet": "image-classification"}
 RECIPE = """
@@ -117,7 +121,7 @@ def handler(
 
 
 KINDS = ("bert", "electra", "resnet")
-CASES = [(kind, inf1) for kind in KINDS for inf1 in (False, True)]
+CASES = [*((kind, False) for kind in KINDS), ("bert", True)]
 
 
 @pytest.mark.parametrize(("kind", "inf1"), CASES)
@@ -253,19 +257,13 @@ def test_a_model_without_its_head_is_refused(make_world: Callable[..., Any]) -> 
     assert "no weights for AutoModelForQuestionAnswering" in caught.value.why
 
 
-@pytest.mark.parametrize(
-    ("fail", "words"),
-    [("killed", "failed with -9"), ("instructions", "Too many instructions after unroll")],
-)
-def test_a_compiler_that_dies_is_told_with_its_own_words(
-    make_world: Callable[..., Any], fail: str, words: str
-) -> None:
-    world = make_world(instance="inf2.xlarge", fail=fail)
+def test_a_compiler_that_dies_is_told_with_its_own_words(make_world: Callable[..., Any]) -> None:
+    world = make_world(instance="inf2.xlarge", fail="killed")
     _fixture().make_encoder(world.home / "model", "resnet")
     plan = world.plan(_recipe("resnet"))
     with pytest.raises(ToolFailed) as caught:
         run_until(plan, "compile", world.tools)
-    assert words in caught.value.why
+    assert "failed with -9" in caught.value.why
     assert world.tools.workspace.find(plan.keys["compile"]) is None
 
 
