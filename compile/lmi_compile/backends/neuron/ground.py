@@ -148,9 +148,9 @@ def _number_problems(order: Order, route: RouteName, config: Mapping[str, JSONVa
             recipe.dtype,
             (
                 f"optimum-neuron compiles a decoder in the dtype of its config.json, {stored}, and"
-                f" does not read --torch_dtype; build {stored}, or write torch_dtype: {recipe.dtype}"
-                " into the config.json of a local copy and name that directory in model.id, or use"
-                " neuron-nxdi-2.28, which takes the dtype"
+                f" does not read --torch_dtype; build {stored}, or write torch_dtype:"
+                f" {recipe.dtype} into the config.json of a local copy and name that directory in"
+                " model.id, or use neuron-nxdi-2.28, which takes the dtype"
             ),
         )
 

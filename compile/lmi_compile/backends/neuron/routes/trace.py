@@ -4,6 +4,8 @@ The trace runs in a child process of its own, in the toolchain's Python; the cal
 `request.json`. Signatures: SDK api-torch-neuronx-trace.rst and archive/torch-neuron @ 81ce03ae.
 """
 
+from collections.abc import Mapping
+
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.neuron import encoders
@@ -30,45 +32,9 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
     request = trace_request(order, ground)
     return (
         order.model.steps[0],
-        Step(
-            name="reference",
-            run=Call(
-                function=f"{common.BACKEND}.reference:run",
-                params={
-                    "class": request["model_class"],
-                    "inputs": request["inputs"],
-                    "examples": request["examples"],
-                    "vocab_size": request["vocab_size"],
-                },
-            ),
-            needs=("fetch",),
-            outputs=("inputs.npz", "outputs.npz"),
-            identity={name: installed_version(name) for name in ("torch", "transformers")},
-        ),
+        _reference_step(request),
         common.tools_step(request),
-        Step(
-            name="compile",
-            run=Argv(
-                argv=(
-                    "python",
-                    "{in:tools}/trace_model.py",
-                    "--request",
-                    "{in:tools}/request.json",
-                    "--model",
-                    "{in:fetch}",
-                    "--work",
-                    "{tmp}/compiler",
-                    "--out",
-                    "{out}",
-                )
-            ),
-            env=_env(ground),
-            needs=("tools", "fetch"),
-            outputs=("model.pt", "trace.json"),
-            where="toolchain",
-            resources=Resources(memory_bytes=_host_bytes(ground)),
-            identity=common.identity(order),
-        ),
+        _compile_step(order, ground),
         common.package_step(
             order,
             ground,
@@ -78,6 +44,50 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
         ),
         common.candidate_step(order, ground, "probe_trace.py"),
         *common.closing_steps(order, ground),
+    )
+
+
+def _reference_step(request: Mapping[str, JSONValue]) -> Step:
+    return Step(
+        name="reference",
+        run=Call(
+            function=f"{common.BACKEND}.reference:run",
+            params={
+                "class": request["model_class"],
+                "inputs": request["inputs"],
+                "examples": request["examples"],
+                "vocab_size": request["vocab_size"],
+            },
+        ),
+        needs=("fetch",),
+        outputs=("inputs.npz", "outputs.npz"),
+        identity={name: installed_version(name) for name in ("torch", "transformers")},
+    )
+
+
+def _compile_step(order: Order, ground: Ground) -> Step:
+    return Step(
+        name="compile",
+        run=Argv(
+            argv=(
+                "python",
+                "{in:tools}/trace_model.py",
+                "--request",
+                "{in:tools}/request.json",
+                "--model",
+                "{in:fetch}",
+                "--work",
+                "{tmp}/compiler",
+                "--out",
+                "{out}",
+            )
+        ),
+        env=_env(ground),
+        needs=("tools", "fetch"),
+        outputs=("model.pt", "trace.json"),
+        where="toolchain",
+        resources=Resources(memory_bytes=_host_bytes(ground)),
+        identity=common.identity(order),
     )
 
 
