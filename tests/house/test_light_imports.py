@@ -41,7 +41,6 @@ def _modules_after(arguments: list[str], home: Path) -> tuple[int, set[str]]:
         ["plan", "smollm2-135m-instruct-cpu"],
         ["plan", "llama-2-70b-inf2-tp24"],
         ["plan", "bert-large-inf2-b1-s128"],
-        ["plan", "llama-2-70b-inf2-tp24"],
         ["list"],
     ],
     ids=" ".join,

@@ -8,6 +8,7 @@ table with commit and sha256. Texts of refusals are cut out of those sources, or
 public issue that is named beside them.
 """
 
+import ast
 import hashlib
 import json
 import re
@@ -34,7 +35,11 @@ SOURCES = {
     "nxdi": (
         "aws-neuron/neuronx-distributed-inference",
         "cd3abf3",
-        {"inference_demo": f"{NXDI}/inference_demo.py", "config": f"{NXDI}/models/config.py"},
+        {
+            "inference_demo": f"{NXDI}/inference_demo.py",
+            "config": f"{NXDI}/models/config.py",
+            "accuracy": f"{NXDI}/utils/accuracy.py",
+        },
     ),
     "optimum": (
         "huggingface/optimum-neuron",
@@ -115,12 +120,22 @@ def main(arguments: list[str]) -> int:
 
 def _tables(facts: dict, texts: dict) -> dict:
     demo = facts["inference_demo"]["0.8"]
+    _hold_flags(demo["run"]["flags"] | demo["global_flags"], texts["nxdi"]["inference_demo"])
+    _hold_flags(facts["optimum-cli export neuron"]["flags"], texts["optimum"]["cli"])
     lmi = facts["lmi tnx properties"]
     return {
         "neuronx-cc": (("sdk",), facts["neuronx-cc compile"]),
         "neuron-cc": (("sdk",), facts["neuron-cc compile"]),
         "inference_demo": (("nxdi",), {**demo, "refusals": _nxdi_refusals(texts["nxdi"])}),
         "neuron_config": (("nxdi",), {"fields": facts["NxDI NeuronConfig"]["NeuronConfig"]}),
+        "accuracy": (
+            ("nxdi",),
+            {
+                "check_accuracy_logits_v2": _parameters(
+                    texts["nxdi"]["accuracy"], "check_accuracy_logits_v2"
+                )
+            },
+        ),
         "quantization": (("nxdi",), facts["NxDI quantization"]),
         "optimum": (
             ("optimum",),
@@ -172,6 +187,25 @@ def _tables(facts: dict, texts: dict) -> dict:
             },
         ),
     }
+
+
+def _parameters(source: str, function: str) -> dict:
+    """A function's parameters in order: `required`, or the default as its source has it."""
+    found = next(
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name == function
+    )
+    names = [each.arg for each in found.args.args]
+    defaults = [ast.unparse(each) for each in found.args.defaults]
+    return dict(zip(names, ["required"] * (len(names) - len(defaults)) + defaults, strict=True))
+
+
+def _hold_flags(flags: dict, source: str) -> None:
+    """Every flag of a table must stand in the real source; what does not ends the generator."""
+    missing = [flag for flag in flags if f'"{flag}"' not in source]
+    if missing:
+        sys.exit(f"the source has no {', '.join(missing)}")
 
 
 def _nxdi_refusals(texts: dict) -> dict:

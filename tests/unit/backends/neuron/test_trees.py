@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 
 from lmi_artifacts.neuron_container import recognise
 from lmi_artifacts.properties import parse_properties
-from lmi_compile.errors import EnvironmentFault, ToolFailed
-from lmi_compile.pipeline import run_until
+from lmi_artifacts.statement import VERDICT
+from lmi_compile.backends.neuron import judging
+from lmi_compile.errors import EnvironmentFault, ExitCode, ToolFailed, exit_code_of
+from lmi_compile.pipeline import NotAccepted, build, run_until
 from lmi_compile.seal import seal
 
 ROOT = Path(__file__).parents[4]
@@ -218,6 +221,58 @@ def test_without_the_tools_the_image_is_named(
     with pytest.raises(EnvironmentFault, match="inference_demo") as caught:
         run_until(plan, "package", world.tools)
     assert "pytorch-inference-vllm-neuronx:0.13.0" in caught.value.fix
+
+
+def test_without_a_device_the_verdict_is_unverified_and_says_so(
+    packaged: Callable[[str], tuple[Any, Any, Path]],
+) -> None:
+    world, plan, _ = packaged("nxdi")
+    with pytest.raises(NotAccepted) as caught:
+        build(plan, world.tools)
+    assert exit_code_of(caught.value) is ExitCode.VERIFICATION_FAILED
+    assert "no Neuron device is here" in str(caught.value.verdict["summary"])
+    done = build(plan, world.tools, allow_unverified=True)
+    assert (done.decision, done.proof) == ("UNVERIFIED", "SKIPPED")
+    assert done.artifact is not None
+    statements = world.registry.statements(done.artifact)
+    verdict = next(each.predicate for each in statements if each.predicate_type == VERDICT)
+    assert verdict["verified_on_device"] is False
+    assert verdict["devices"] == []
+
+
+def test_the_probe_calls_the_vendors_check_with_our_own_reference(
+    packaged: Callable[[str], tuple[Any, Any, Path]],
+    simulators: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    del simulators
+    world, plan, tree = packaged("nxdi")
+    run_until(plan, "reference", world.tools)
+    reference = world.out(plan, "reference")
+    monkeypatch.setenv("NEURON_SIMULATOR_MACHINE", str(world.home / "bin" / "machine.json"))
+    for name in [each for each in sys.modules if each.startswith("neuronx_distributed_inference")]:
+        monkeypatch.delitem(sys.modules, name)
+    path = ROOT / "compile/lmi_compile/backends/neuron/scripts/probe_nxdi.py"
+    spec = importlib.util.spec_from_file_location("probe_nxdi", path)
+    assert spec is not None
+    assert spec.loader is not None
+    probe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(probe)
+    prompts = probe._check(tree, reference, 64)
+    assert prompts
+    assert [each["detail"] for each in prompts if not each["passed"]] == []
+    candidate = tmp_path / "candidate"
+    candidate.mkdir()
+    params = next(each.step.run.params for each in plan.steps if each.step.name == "judge")
+    inputs = {"reference": reference, "candidate": candidate}
+    for passed, decision in ((True, "ACCEPT"), (False, "REGRESSION")):
+        told = {"devices": ["neuron0"], "ran": True, "reason": "", "prompts": prompts}
+        prompts[0]["passed"] = passed
+        (candidate / "outputs.json").write_text(json.dumps(told))
+        judging.run(params, inputs, tmp_path)
+        verdict = json.loads((tmp_path / "verdict.json").read_bytes())
+        assert (verdict["decision"], verdict["verified_on_device"]) == (decision, True)
 
 
 def _serve(tree: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
