@@ -62,6 +62,7 @@ class World:
     """A recipe beside its model, a cache, a registry for simulated artifacts, and a machine."""
 
     home: Path
+    enter: Callable[[], None]
 
     @property
     def registry(self) -> Registry:
@@ -76,6 +77,8 @@ class World:
 
     @property
     def tools(self) -> Tools:
+        """What a build works with; this world's machine is now the one on PATH."""
+        self.enter()
         return Tools(
             workspace=Workspace(self.home / "cache"),
             execute=run_step,
@@ -99,7 +102,7 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
         def make(**machine: object) -> World:
             home = tmp_path_factory.mktemp("world")
-            patch.setenv("PATH", f"{put(home / 'bin', **machine)}:{path}")
-            return World(home=home)
+            found = f"{put(home / 'bin', **machine)}:{path}"
+            return World(home=home, enter=lambda: patch.setenv("PATH", found))
 
         yield make

@@ -217,9 +217,10 @@ def test_without_the_tools_the_image_is_named(
     world = make_world(instance="inf2.8xlarge", sdk="2.28.0")
     shutil.copytree(model, world.home / "model")
     plan = world.plan(RECIPE.format(route="nxdi", toolchain="neuron-nxdi-2.28"))
+    tools = world.tools
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(EnvironmentFault, match="inference_demo") as caught:
-        run_until(plan, "package", world.tools)
+        run_until(plan, "package", tools)
     assert "pytorch-inference-vllm-neuronx:0.13.0" in caught.value.fix
 
 
