@@ -8,7 +8,7 @@ from lmi_compile.backend import Order
 from lmi_compile.backends.neuron import facts, fitting, shape_rules
 from lmi_compile.backends.neuron.facts import DECODER_ROUTES, ROUTES, Instance, RouteName
 from lmi_compile.backends.neuron.memory import Decoder, Footprint, decoder_of, footprint
-from lmi_compile.errors import OurBug
+from lmi_compile.errors import Unsupported
 from lmi_recipes.errors import RecipeImpossible
 from lmi_recipes.problems import Problem
 
@@ -60,13 +60,13 @@ def route_of(order: Order) -> RouteName:
     """The route that the recipe's toolchain names.
 
     Raises:
-        OurBug: a toolchain file of this backend names none.
+        Unsupported: its file names none of them.
     """
     for route in ROUTES:
         if order.toolchain.route == route:
             return route
-    what = f"toolchain {order.toolchain.name}: route must be one of {', '.join(ROUTES)}"
-    raise OurBug(what)
+    what = f"toolchain {order.toolchain.name} names no route of the neuron backend"
+    raise Unsupported(what, fix=f"give its file a route: {', '.join(ROUTES)}")
 
 
 def _problems(
