@@ -23,8 +23,8 @@ def _config(name: str) -> dict:
         ("llama-2-13b", 13_015_864_320),
         ("llama-2-70b", 68_976_648_192),
         ("llama-3.1-8b", 8_030_261_248),
-        ("mistral-7b-v0.1", 7_241_732_096),
-        ("mixtral-8x7b-v0.1", 46_702_792_704),
+        ("mistral-7b", 7_241_732_096),
+        ("mixtral-8x7b", 46_702_792_704),
     ],
 )
 def test_parameters_are_those_of_the_model_itself(name: str, parameters: int) -> None:
@@ -41,8 +41,8 @@ def test_parameters_are_those_of_the_model_itself(name: str, parameters: int) ->
         ("llama-2-13b", 8, 3.25, 0.42),
         ("llama-2-70b", 24, 6.08, 0.17),
         ("llama-2-70b", 8, 17.24, 0.17),
-        ("mistral-7b-v0.1", 8, 1.81, 0.07),
-        ("mixtral-8x7b-v0.1", 8, 11.68, 0.07),
+        ("mistral-7b", 8, 1.81, 0.07),
+        ("mixtral-8x7b", 8, 11.68, 0.07),
     ],
 )
 def test_gigabytes_of_each_core(name: str, degree: int, weights: float, cache: float) -> None:
