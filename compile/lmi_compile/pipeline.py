@@ -106,6 +106,7 @@ def build(
     if published and published.decision in accepted:
         return published
     plan.backend.preflight(plan.order)
+    _forget_missing_device(plan, tools.workspace)
     seconds: dict[str, float] = {}
     outputs = run_steps(plan, "judge", tools, seconds)
     verdict = _read(outputs["judge"] / "verdict.json")
@@ -136,6 +137,17 @@ def build(
         verdict=verdict,
         proof_report=proof,
     )
+
+
+def _forget_missing_device(plan: Plan, workspace: Workspace) -> None:
+    """Let a verdict that waits for a device be tried again: this machine may have one."""
+    judged = workspace.find(plan.keys["judge"])
+    if judged is None:
+        return
+    verdict = _read(judged / "verdict.json")
+    if verdict["decision"] == "UNVERIFIED" and verdict.get("verified_on_device") is False:
+        for name in ("candidate", "judge"):
+            workspace.discard(plan.keys[name])
 
 
 def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build | None:

@@ -26,7 +26,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argv:
-    """A foreign tool's command line; never a shell string."""
+    """A foreign tool's command line; never a shell string.
+
+    Paths are named, so that no machine's path enters a key: `{out}` is the step's output
+    directory, `{tmp}` a scratch directory that is gone afterwards, `{in:NAME}` the output
+    directory of the step called NAME. The same names work in the step's `env`.
+    """
 
     argv: tuple[str, ...]
 

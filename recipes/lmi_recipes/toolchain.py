@@ -93,6 +93,12 @@ class Toolchain:
         mapping(text()),
         "Exact version by component; `host` is read where the step runs.",
     ]
+    route: Annotated[
+        str | None, optional(text()), "Which of its backend's ways it goes; null where one is."
+    ] = None
+    model_types: Annotated[
+        tuple[str, ...], many(text()), "Model types it takes by config.json; empty: not listed."
+    ] = ()
     image: Annotated[
         Image | None, optional(section(Image)), "Image its steps run in; null is the host."
     ] = None

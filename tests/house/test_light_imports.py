@@ -41,6 +41,8 @@ def _modules_after(arguments: list[str], home: Path) -> tuple[int, set[str]]:
         ["plan", "smollm2-135m-instruct-cpu"],
         ["list"],
         ["plan", "llama-2-7b-float16-tp1-g5.2xlarge", "--all-targets"],
+        ["plan", "llama-2-70b-inf2-tp24"],
+        ["plan", "bert-large-inf2-b1-s128"],
     ],
     ids=" ".join,
 )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ _INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 _LAST_LINES = 12
+_PLACE = re.compile(r"\{(out|tmp|in:([A-Za-z0-9_-]+))\}")
 
 
 def run_step(
@@ -52,7 +54,7 @@ def run_step(
         CompileError: the step failed; the type says whose fault it was.
     """
     argv = _argv(step, inputs, staging)
-    environment = _environment(step, staging, offline=offline)
+    environment = _environment(step, inputs, staging, offline=offline)
     try:
         process = subprocess.Popen(
             argv,
@@ -90,7 +92,7 @@ def run_step(
 def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]:
     match step.run:
         case Argv(argv=argv):
-            return list(argv)
+            return [fill(part, inputs, staging) for part in argv]
         case Call(function=function, params=params):
             request = staging.root / "request.json"
             paths = {name: str(path) for name, path in inputs.items()} | dict(step.local_inputs)
@@ -105,7 +107,30 @@ def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]
             return [sys.executable, "-P", "-m", "lmi_compile.worker", str(request)]
 
 
-def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, str]:
+def fill(text: str, inputs: Mapping[str, Path], staging: Staging) -> str:
+    """`text` with the names of `lmi_compile.step.Argv` replaced by this machine's paths.
+
+    Raises:
+        OurBug: it names a step that this one does not need.
+    """
+
+    def path(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name == "out":
+            return str(staging.out)
+        if name == "tmp":
+            return str(staging.root / "tmp")
+        if match.group(2) not in inputs:
+            what = f"{match.group()} names no step that is needed: {', '.join(inputs) or 'none'}"
+            raise OurBug(what)
+        return str(inputs[match.group(2)])
+
+    return _PLACE.sub(path, text)
+
+
+def _environment(
+    step: Step, inputs: Mapping[str, Path], staging: Staging, *, offline: bool
+) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     # More OpenMP threads than free cores spin against each other: seconds become minutes.
@@ -113,7 +138,8 @@ def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, st
     fixed = {"TMPDIR": str(staging.root / "tmp"), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if offline:
         fixed["PIP_NO_INDEX"] = "1"
-    return {**kept, **fixed, **step.env}
+    asked = {name: fill(value, inputs, staging) for name, value in step.env.items()}
+    return {**kept, **fixed, **asked}
 
 
 class _Alarm:

