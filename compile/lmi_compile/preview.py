@@ -111,4 +111,4 @@ def _steps(
         source = parse_source(recipe.model.id, loaded.path.parent)
         if isinstance(source, HubSource | S3Source) and recipe.backend != "null":
             return None, f"no steps: {fault.what}", ""
-        return None, "", fault.what
+        return None, "", "; ".join(part for part in (fault.what, fault.why, fault.fix) if part)
