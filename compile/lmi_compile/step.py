@@ -26,7 +26,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argv:
-    """A foreign tool's command line; never a shell string."""
+    """A foreign tool's command line; never a shell string.
+
+    Paths are named, so that no machine's path enters a key: `{out}` is the step's output
+    directory, `{tmp}` a scratch directory that is gone afterwards, `{in:NAME}` the output
+    directory of the step called NAME. The same names work in the step's `env`.
+    """
 
     argv: tuple[str, ...]
 
@@ -56,6 +61,8 @@ class Step:
         identity: the toolchain as far as it decides this step's bytes; enters the key.
         local_inputs: paths on this machine whose contents the params already name by digest;
             outside the key.
+        explain: `package.module:function` that turns a foreign tool's last words into an error,
+            called as `function(step, code, text)`; outside the key.
     """
 
     name: str
@@ -67,3 +74,4 @@ class Step:
     resources: Resources = field(default_factory=Resources)
     identity: Mapping[str, JSONValue] = field(default_factory=dict)
     local_inputs: Mapping[str, str] = field(default_factory=dict)
+    explain: str = ""

@@ -18,8 +18,8 @@ from pathlib import Path
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import EnvironmentFault, ToolFailed
 from lmi_compile.quantize.config_gate import config_faults
+from lmi_compile.quantize.modelopt_version import VERSION
 
-VERSION = "0.47.0"
 _PACKAGE = "nvidia-modelopt"
 _OWN_FOLDER = "modelopt"
 _LAST_LINES = 15
