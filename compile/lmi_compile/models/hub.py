@@ -37,14 +37,12 @@ def fetch_hub(model_id: str, revision: str, out: Path) -> None:
         raise EnvironmentFault(what, fix="name a local directory, or run without --offline")
     os.environ.pop("HF_HUB_OFFLINE", None)  # steps run offline; this one is there to download
     try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 - after the line above
+        from huggingface_hub import snapshot_download
     except ImportError as error:
         what = "the hub's client is not installed"
         raise EnvironmentFault(what, fix="pip install lmi-compile[hub]") from error
     try:
-        snapshot_download(
-            model_id, revision=revision, local_dir=out, allow_patterns=list(_WANTED)
-        )
+        snapshot_download(model_id, revision=revision, local_dir=out, allow_patterns=list(_WANTED))
     except Exception as error:
         raise explain(model_id, error) from error
     shutil.rmtree(out / ".cache", ignore_errors=True)
@@ -59,7 +57,9 @@ def explain(model_id: str, error: Exception) -> CompileError:
         return ModelFault(
             what=f"the hub refuses model {model_id} (HTTP {status})",
             why="it is gated or private, and "
-            + ("no token was given" if status == _UNAUTHORISED else "the token has no access to it"),
+            + (
+                "no token was given" if status == _UNAUTHORISED else "the token has no access to it"
+            ),
             fix="accept its licence on its page, then `huggingface-cli login`, or set HF_TOKEN",
         )
     if status == _MISSING:

@@ -26,7 +26,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `format`, a name of `data/cells.json`.
-        inputs: `checkpoint`, `model`, `reference`.
+        inputs: `checkpoint`, `model`, `checkpoint-reference`.
         out: an empty directory.
 
     Raises:
@@ -42,7 +42,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     (out / "checkpoint.json").write_text(
         json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8"
     )
-    _answer(simulated(checkpoint), inputs["reference"], out)
+    _answer(simulated(checkpoint), inputs["checkpoint-reference"], out)
 
 
 def _weights(directory: Path) -> dict[str, torch.Tensor]:

@@ -58,7 +58,9 @@ def table() -> dict[str, Any]:
     return loaded
 
 
-def cell_for(recipe: Recipe, architecture: Mapping[str, JSONValue] | None) -> Cell | NoCell:
+def cell_for(  # noqa: PLR0911 - one reason, one return
+    recipe: Recipe, architecture: Mapping[str, JSONValue] | None
+) -> Cell | NoCell:
     """The checkpoint that the recipe's model and quantisation can be given on a CPU.
 
     Args:

@@ -76,7 +76,7 @@ def _read_rank(path: Path) -> dict[str, torch.Tensor]:
         raise _broken(path.parent, f"{path.name} cannot be read: {error}") from error
 
 
-def _merge(
+def _merge(  # noqa: PLR0911 - one kind of tensor, one return
     name: str, parts: list[torch.Tensor], config: dict[str, Any], directory: Path
 ) -> torch.Tensor:
     if len(parts) == 1:
@@ -117,7 +117,7 @@ def _merge_qkv(parts: list[torch.Tensor], config: dict[str, Any], *, packed: boo
     queries = config["num_attention_heads"] // degree * size // per_byte
     keys = max(1, config["num_key_value_heads"] // degree) * size // per_byte
     copies = max(1, degree // config["num_key_value_heads"])
-    split = [part.split((queries, keys, keys)) for part in parts]
+    split = [torch.split(part, [queries, keys, keys]) for part in parts]
     once = split[::copies]
     return torch.cat([*(each[0] for each in split), *(each[1] for each in once)] +
                      [each[2] for each in once])  # fmt: skip

@@ -47,8 +47,9 @@ def _make(params: dict[str, Any], inputs: dict[str, str], out: str) -> None:
 
 
 def quantizer_config(params: dict[str, Any]) -> dict[str, Any]:
-    """modelopt's configuration for a format of `data/cells.json`; all its defaults in the open."""
+    """Modelopt's configuration for a format of `data/cells.json`; all its defaults in the open."""
     scheme = params["format"].partition("_kv_")[0]
+    config: dict[str, Any]
     match scheme:
         case "int8_sq":
             config = copy.deepcopy(mtq.INT8_SMOOTHQUANT_CFG)

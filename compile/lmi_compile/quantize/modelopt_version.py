@@ -1,3 +1,3 @@
-"""The one version of nvidia-modelopt whose TensorRT-LLM export works here; removed in 0.49. Light."""
+"""The one version of nvidia-modelopt whose TensorRT-LLM export is used; 0.49 removes it. Light."""
 
 VERSION = "0.47.0"

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch  # noqa: TID253 - nobody imports this module before it is named
 from torch import nn  # noqa: TID253 - as above
-from transformers import AutoModelForCausalLM, PreTrainedConfig  # noqa: TID253 - as above
-from transformers import (  # noqa: TID253 - as above
+from transformers import (  # noqa: TID253 - as above  # noqa: TID253 - as above
+    AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    PreTrainedConfig,
     Qwen2Config,
     Qwen3Config,
 )

@@ -194,7 +194,11 @@ def _phi(config: _Config) -> Parameters:
 
 
 def _t5(config: _Config) -> Parameters:
-    hidden, layers, inner = config.whole("d_model"), config.whole("num_layers"), config.whole("d_ff")
+    hidden, layers, inner = (
+        config.whole("d_model"),
+        config.whole("num_layers"),
+        config.whole("d_ff"),
+    )
     heads = config.whole("num_heads")
     attention = 4 * hidden * config.whole("d_kv") * heads
     decoder = config.whole("num_decoder_layers", default=layers)
@@ -249,7 +253,9 @@ def memory_of(ask: Ask) -> Memory | None:
     sequence = kv_values_per_token(ask.config) * kv_bytes * ask.limits.max_seq_len / shared
     read = _Config(ask.config)
     hidden = read.whole("hidden_size", "n_embd", "d_model")
-    inner = read.whole("intermediate_size", "n_inner", "ffn_hidden_size", "d_ff", default=4 * hidden)
+    inner = read.whole(
+        "intermediate_size", "n_inner", "ffn_hidden_size", "d_ff", default=4 * hidden
+    )
     vocab = read.whole("vocab_size", "padded_vocab_size")
     step = ask.limits.max_num_tokens * (2 * inner // ask.tp + 6 * hidden) * plain
     step += ask.limits.max_batch_size * vocab * 4

@@ -54,6 +54,8 @@ def _convert(ask: Ask) -> tuple[str, ...]:
         case "gptq":
             argv += ["--use_weight_only", "--weight_only_precision", "int4_gptq", "--per_group"]
             argv += ["--quant_ckpt_path", "{in:model}/model.safetensors"]
+        case _:
+            pass
     if ask.kv_cache_quant_algo == "INT8":
         argv.append("--int8_kv_cache")
     if ask.calibrates:
@@ -96,6 +98,8 @@ def _gemma(ask: Ask) -> tuple[str, ...]:
         case "int8_wo" | "int4_wo":
             precision = ask.quantization.method.removesuffix("_wo")
             argv += ["--use-weight-only-with-precision", precision]
+        case _:
+            pass
     return tuple(argv)
 
 

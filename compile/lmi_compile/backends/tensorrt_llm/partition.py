@@ -93,8 +93,8 @@ def _toolkit_properties(ask: Ask, limits: Limits) -> dict[str, str]:
         case "smoothquant" if smooth is not None:
             properties["option.quantize"] = "smoothquant"
             properties["option.smoothquant_alpha"] = str(smooth.alpha)
-            properties["option.smoothquant_per_token"] = "true"
-            properties["option.smoothquant_per_channel"] = "true"
+            for each in ("per_token", "per_channel"):
+                properties[f"option.smoothquant_{each}"] = "true"
             if ask.config.get("num_key_value_heads") not in {
                 None,
                 ask.config.get("num_attention_heads"),
@@ -106,6 +106,8 @@ def _toolkit_properties(ask: Ask, limits: Limits) -> dict[str, str]:
         case "awq":
             properties["option.quantize"] = "awq"
             properties["option.q_format"] = "int4_awq"
+        case _:
+            pass
     if ask.quantization.method in {"fp8", "awq"} and calibration is not None:
         properties["option.calib_size"] = str(calibration.num_samples)
     return properties

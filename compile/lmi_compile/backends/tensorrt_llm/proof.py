@@ -7,6 +7,11 @@ from pathlib import Path
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backends.tensorrt_llm.recognise import recognised
 
+_RECOGNISED = (
+    "the container's recogniser takes the tree for engines; that serving it compiles nothing can be"
+    " shown only on its GPU, which this step does not have"
+)
+
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
     """Writes `proof.json`: SKIPPED, with what was checked instead.
@@ -23,10 +28,6 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     faults = recognised(inputs["package"], layout)
     report: dict[str, JSONValue] = {
         "decision": "REFUTED" if faults else "SKIPPED",
-        "reasons": list(faults)
-        or [
-            "the container's recogniser takes the tree for engines; that serving it compiles"
-            " nothing can be shown only on its GPU, which this step does not have"
-        ],
+        "reasons": list(faults) or [_RECOGNISED],
     }
     (out / "proof.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

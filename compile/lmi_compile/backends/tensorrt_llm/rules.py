@@ -1,4 +1,4 @@
-"""What TensorRT-LLM cannot do, said before anything runs: the reason and the nearest legal choice."""
+"""What TensorRT-LLM cannot do, said before anything runs: why, and the nearest legal choice."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -147,9 +147,7 @@ def _of_smoothquant(ask: Ask) -> Iterator[_Breach]:
         return
     field = "quantization.smoothquant"
     if not smooth.per_channel:
-        message = (
-            "per-tensor weights lose the model (TensorRT-LLM#1618: MMLU 54.5 to 29.4, #945)"
-        )
+        message = "per-tensor weights lose the model (TensorRT-LLM#1618: MMLU 54.5 to 29.4, #945)"
         yield f"{field}.per_channel", "false", message, "true"
     elif not smooth.per_token and ask.recipe.toolchain and ask.toolchain.route == "lmi-script":
         message = (

@@ -39,7 +39,9 @@ def steps(order: Order) -> tuple[Step, ...]:
     calibration = (_calibration_step(ask),) if ask.calibrates else ()
     made = cell_for(ask.recipe, ask.config)
     check = _checkpoint_steps(ask, made) if isinstance(made, Cell) else ()
-    route = _script_steps(ask) if ask.toolchain.route == "lmi-script" else _explicit_steps(ask, made)
+    route = (
+        _script_steps(ask) if ask.toolchain.route == "lmi-script" else _explicit_steps(ask, made)
+    )
     return (
         *order.model.steps,
         reference_step(order.recipe),
@@ -49,7 +51,7 @@ def steps(order: Order) -> tuple[Step, ...]:
         *route,
         _package_step(ask),
         _candidate_step(ask),
-        judge_step(order.recipe),
+        judge_step(order.recipe, _method(ask)),
         Step(
             name="proof",
             run=Call(function=f"{_BACKEND}.proof:run", params={"layout": ask.how.layout}),
@@ -99,6 +101,16 @@ def resolve(order: Order) -> Ask:
         gpus=gpus_of(order.recipe),
         limits=limits_of(order.recipe),
     )
+
+
+def _method(ask: Ask) -> str:
+    """The gates' name for the ask's quantisation."""
+    smooth = ask.quantization.smoothquant
+    method: str = ask.quantization.method
+    if smooth is not None and not smooth.per_token:
+        method = "smoothquant-static"
+    kv = ask.quantization.kv_cache_dtype
+    return method if kv == "auto" else f"{method}-kv-{kv}"
 
 
 def _identity(ask: Ask) -> dict[str, JSONValue]:
@@ -219,13 +231,23 @@ def _checkpoint_steps(ask: Ask, cell: Cell) -> tuple[Step, ...]:
             identity={**libraries, "modelopt": VERSION},
         ),
         Step(
+            name="checkpoint-reference",
+            run=Call(
+                function="lmi_compile.quantize.evaluation:run",
+                params={"trust_remote_code": ask.recipe.model.trust_remote_code},
+            ),
+            needs=("model",),
+            outputs=("prompts.json", "prompts.safetensors", "outputs.json", "outputs.safetensors"),
+            identity={**libraries, "python": read_host().python},
+        ),
+        Step(
             name="checkpoint-candidate",
             run=Call(
                 function="lmi_compile.quantize.candidate:run",
                 params={"format": cell.format},
                 data=("lmi_compile.quantize.data",),
             ),
-            needs=("checkpoint", "model", "reference"),
+            needs=("checkpoint", "model", "checkpoint-reference"),
             outputs=("outputs.json", "outputs.safetensors", "checkpoint.json"),
             identity=libraries,
         ),
@@ -236,7 +258,7 @@ def _checkpoint_steps(ask: Ask, cell: Cell) -> tuple[Step, ...]:
                 params={"dtype": ask.recipe.dtype, "method": cell.method, "gates": gates},
                 data=("lmi_verify.data",),
             ),
-            needs=("reference", "checkpoint-candidate"),
+            needs=("checkpoint-reference", "checkpoint-candidate"),
             outputs=("verdict.json",),
         ),
     )
@@ -388,4 +410,3 @@ def _candidate_step(ask: Ask) -> Step:
         identity=_identity(ask),
         explain=_EXPLAIN,
     )
-

@@ -6,7 +6,7 @@ usage: python3 device_report.py REPORT.json
 import json
 import sys
 
-import tensorrt  # noqa: TID253 - this script runs where it is installed
+import tensorrt
 import tensorrt_llm  # noqa: TID253 - as above
 import torch  # noqa: TID253 - as above
 
