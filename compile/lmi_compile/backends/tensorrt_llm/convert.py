@@ -64,9 +64,9 @@ def _convert(ask: Ask) -> tuple[str, ...]:
 
 
 def _calibration_size(ask: Ask) -> tuple[str, ...]:
-    """The convert scripts take no size before 0.15: they read 512 samples."""
+    """Most convert scripts take no size, and none before 0.15: they read 512 samples."""
     calibration = ask.quantization.calibration
-    if ask.how.generation == "0.12" or calibration is None:
+    if ask.how.generation == "0.12" or not ask.family.calibration_size or calibration is None:
         return ()
     return (
         *("--calib_size", str(calibration.num_samples)),

@@ -42,6 +42,8 @@ class Family:
         version_flag: the flag that names the model's version, or None.
         hyphens: its script has flags of its own, with hyphens.
         encoder_decoder: it makes two engines.
+        calibration_size: its script has --calib_size and --calib_max_seq_length since 0.15.
+        trt_architecture: TensorRT-LLM's own word, where it is known.
         source: how this is known.
     """
 
@@ -55,6 +57,7 @@ class Family:
     version_flag: str | None = None
     hyphens: bool = False
     encoder_decoder: bool = False
+    calibration_size: bool = False
     trt_architecture: str | None = None
 
 

@@ -60,6 +60,8 @@ def write_engine(
             **stands_for,
         }
         (out / f"rank{rank}.engine").write_text(json.dumps(engine), encoding="utf-8")
+    if limits["max_seq_len"] is None:
+        limits["max_seq_len"] = pretrained.get("max_position_embeddings") or 2048
     limits["max_num_tokens"] = min(
         limits["max_num_tokens"], limits["max_seq_len"] * limits["max_batch_size"]
     )
@@ -76,7 +78,7 @@ def _bytes_of(pretrained: dict[str, Any]) -> int:
     hidden, layers = pretrained["hidden_size"], pretrained["num_hidden_layers"]
     inner = pretrained.get("intermediate_size") or 4 * hidden
     quantised = (pretrained.get("quantization") or {}).get("quant_algo")
-    width = 1 if quantised else _BYTES[pretrained["dtype"]]
+    width = 1 if quantised else _BYTES.get(pretrained["dtype"], 2)
     return layers * (4 * hidden * hidden + 3 * hidden * inner) * width
 
 
@@ -99,6 +101,7 @@ def hf_pretrained(model: Path, dtype: str, tp: int, pp: int, quantization: Any) 
         "logits_dtype": "float32",
         "vocab_size": first("vocab_size", "padded_vocab_size"),
         "hidden_size": hidden,
+        "max_position_embeddings": first("max_position_embeddings", "n_positions", "seq_length"),
         "num_hidden_layers": first("num_hidden_layers", "n_layer", "num_layers"),
         "num_attention_heads": heads,
         "num_key_value_heads": first("num_key_value_heads", "num_kv_heads") or heads,

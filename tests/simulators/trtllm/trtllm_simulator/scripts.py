@@ -42,7 +42,8 @@ def main(machine: Machine, script: str, argv: list[str]) -> None:
     if not (model / "config.json").is_file():
         unquoted(f"{model} is no Hugging Face model")
     algo = _quantization(machine, name, given, json.loads((model / "config.json").read_bytes()))
-    if (algo["quant_algo"] and name.startswith("quantize")) or "SQ" in str(algo["quant_algo"]):
+    calibrated = bool(algo["quant_algo"]) and name.endswith("/quantize.py")
+    if calibrated or "SQ" in str(algo["quant_algo"]):
         _check_calibration(machine, str(given.get("calib_dataset")))
     moe_tp, moe_ep = given.get("moe_tp_size", -1), given.get("moe_ep_size", -1)
     if moe_tp > 0 and moe_ep > 0 and moe_tp * moe_ep != given["tp_size"]:
