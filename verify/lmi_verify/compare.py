@@ -76,7 +76,7 @@ def measure_prompt(
     divergence = find_divergence(reference[1], reference_ids, generated.ids, scale)
     stopped_wrongly = not ends_rightly(generated, eos_token_ids, len(prompt.forced_ids))
     values = _values(prefill, decode, scale)
-    values["nll_rise"] = _nll(prompt, candidate) - _nll(prompt, reference)
+    values["nll_rise"] = _nll_rise(prompt, reference, candidate)
     values["greedy_divergences"] = float(tuple(reference_ids) != generated.ids)
     values["greedy_margin"] = divergence.gap if divergence else 0.0
     values["stop_errors"] = float(stopped_wrongly)
@@ -97,6 +97,19 @@ def measure_prompt(
         ),
         identical_rows=prefill.identical + decode.identical,
     )
+
+
+def _nll_rise(
+    prompt: PromptTokens,
+    reference: tuple[FloatArray, FloatArray],
+    candidate: tuple[FloatArray, FloatArray],
+) -> float | None:
+    """How much less likely the candidate finds the text; None where it has NaN or infinity."""
+    if not all(np.isfinite(part).all() for part in candidate):
+        return None
+    if max(*prompt.input_ids, *prompt.forced_ids) >= reference[0].shape[1]:
+        return None
+    return _nll(prompt, candidate) - _nll(prompt, reference)
 
 
 def _nll(prompt: PromptTokens, logits: tuple[FloatArray, FloatArray]) -> float:

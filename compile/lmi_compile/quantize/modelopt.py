@@ -86,7 +86,7 @@ def find_modelopt() -> Path | None:
         raise EnvironmentFault(
             what=f"the checkpoint step needs {_PACKAGE} {VERSION}",
             why=f"here it is {found}" if found else "it is not installed",
-            fix=f"make modelopt, or: pip install --target {_OWN_FOLDER} {_PACKAGE}=={VERSION}"
+            fix=f"make dev, or: pip install --target {_OWN_FOLDER} {_PACKAGE}=={VERSION}"
             " without its dependency on torch, in the environment's folder",
         )
     return place

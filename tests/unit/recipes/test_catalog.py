@@ -12,7 +12,7 @@ from lmi_recipes.toolchain import load_toolchain
 
 
 def test_the_catalogue_has_the_embedded_models() -> None:
-    assert catalog_names() == ("null-demo", "smollm2-135m-instruct-cpu")
+    assert {"null-demo", "smollm2-135m-instruct-cpu"} <= set(catalog_names())
 
 
 @pytest.mark.parametrize("name", catalog_names())
@@ -23,8 +23,8 @@ def test_a_catalogue_recipe_reads_without_a_note_and_names_what_exists(name: str
     assert recipe.name == name
     toolchain = load_toolchain(recipe.toolchain)
     assert toolchain.backend == recipe.backend
-    assert recipe.target.cpu is not None
-    assert load_cpu_target(recipe.target.cpu).name in toolchain.builds_for.cpus
+    if recipe.target.cpu is not None:
+        assert load_cpu_target(recipe.target.cpu).name in toolchain.builds_for.cpus
 
 
 def test_smollm2_is_pinned_and_planned_without_weights() -> None:

@@ -8,6 +8,7 @@ _KINDS: dict[str, type[CompileError]] = {
 }
 _KILLED = {-9, 137}
 _LAST_LINES = 12
+_WRONG_PLACE = "NOT WHAT THE TOOLCHAIN SAYS:"  # device_report.py's word
 
 
 def explain(step: str, code: int, text: str) -> CompileError | None:
@@ -27,6 +28,11 @@ def explain(step: str, code: int, text: str) -> CompileError | None:
         why = f"conversion and calibration hold the whole model in host memory; last words:\n{last}"
         fix = "take a larger instance, or fewer --workers: each holds its share at the same time"
         return ToolFailed(what, why, fix)
+    if _WRONG_PLACE in text:
+        found = text.rpartition(_WRONG_PLACE)[2].strip().partition("\n")[0]
+        what = "this is not what the toolchain builds with"
+        fix = "run it in the toolchain's image on the target's instance family: an engine loads on"
+        return EnvironmentFault(what, found, f"{fix} no other GPU and with no other version")
     for entry in failures():
         if entry["text"] in text:
             line = next((each for each in text.splitlines() if entry["text"] in each), "")

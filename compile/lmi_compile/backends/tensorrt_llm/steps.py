@@ -5,25 +5,22 @@ commands (`explicit`). Beside them, wherever nvidia-modelopt can make the recipe
 CPU, `checkpoint` makes it and `checkpoint-judge` judges it before any GPU is paid for.
 """
 
+import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.tensorrt_llm import build_012, build_020
 from lmi_compile.backends.tensorrt_llm.ask import Ask, Limits, limits_of, logits_limits
+from lmi_compile.backends.tensorrt_llm.checkpoint_steps import calibration_step, checkpoint_steps
 from lmi_compile.backends.tensorrt_llm.convert import checkpoint_argv
 from lmi_compile.backends.tensorrt_llm.facts import families
 from lmi_compile.backends.tensorrt_llm.partition import build_properties, partition_argv
 from lmi_compile.backends.tensorrt_llm.rules import family_of, gpus_of, how_of, refuse
 from lmi_compile.common_steps import judge_step, reference_step
 from lmi_compile.errors import Unsupported
-from lmi_compile.host import installed_version, read_host
-from lmi_compile.quantize.calibration import BUILT_IN
 from lmi_compile.quantize.cells import Cell, NoCell, cell_for
-from lmi_compile.quantize.modelopt_version import VERSION
 from lmi_compile.step import Argv, Call, Resources, Step
-from lmi_verify.gates import gates_for
 
 READS_MODEL = True
 _BACKEND = "lmi_compile.backends.tensorrt_llm"
@@ -36,9 +33,9 @@ def steps(order: Order) -> tuple[Step, ...]:
     ask = resolve(order)
     refuse(ask)
     ground = _ground_steps(ask)
-    calibration = (_calibration_step(ask),) if ask.calibrates else ()
+    calibration = (calibration_step(ask),) if ask.calibrates else ()
     made = cell_for(ask.recipe, ask.config)
-    check = _checkpoint_steps(ask, made) if isinstance(made, Cell) else ()
+    check = checkpoint_steps(ask, made) if isinstance(made, Cell) else ()
     route = (
         _script_steps(ask) if ask.toolchain.route == "lmi-script" else _explicit_steps(ask, made)
     )
@@ -68,7 +65,7 @@ def skipped(order: Order) -> Mapping[str, str]:
 
 
 def preflight(order: Order) -> None:
-    """Nothing: the steps `device` and `ground` hold the place where the engines are built."""
+    """Nothing: the step `ground` holds the place where the engines are built."""
     del order
 
 
@@ -131,6 +128,11 @@ def _gpu(ask: Ask, count: int) -> Resources:
 
 def _ground_steps(ask: Ask) -> tuple[Step, ...]:
     """What is where the engines are built, and whether it is what the toolchain says."""
+    expected = {
+        "versions": dict(ask.toolchain.versions),
+        "sm": ask.gpus.sm,
+        "gpus": ask.world,
+    }
     return (
         Step(
             name="probe",
@@ -142,124 +144,21 @@ def _ground_steps(ask: Ask) -> tuple[Step, ...]:
             outputs=("device_report.py", "probe.py"),
         ),
         Step(
-            name="device",
-            run=Argv(argv=("python3", "{in:probe}/device_report.py", "{out}/device.json")),
+            name="ground",
+            run=Argv(
+                argv=(
+                    "python3",
+                    "{in:probe}/device_report.py",
+                    "{out}/ground.json",
+                    json.dumps(expected, sort_keys=True),
+                )
+            ),
             needs=("probe",),
-            outputs=("device.json",),
+            outputs=("ground.json",),
             where="device",
             resources=_gpu(ask, ask.world),
             identity=_identity(ask),
             explain=_EXPLAIN,
-        ),
-        Step(
-            name="ground",
-            run=Call(
-                function=f"{_BACKEND}.ground:run",
-                params={
-                    "toolchain": ask.toolchain.name,
-                    "versions": dict(ask.toolchain.versions),
-                    "sm": ask.gpus.sm,
-                    "gpus": ask.world,
-                },
-            ),
-            needs=("device",),
-            outputs=("ground.json",),
-        ),
-    )
-
-
-def _calibration_step(ask: Ask) -> Step:
-    calibration = ask.quantization.calibration
-    assert calibration is not None  # noqa: S101 - recipes give it a default where it is needed
-    dataset = calibration.dataset
-    params: dict[str, JSONValue] = {
-        "dataset": dataset,
-        "num_samples": calibration.num_samples,
-        "max_seq_len": calibration.max_seq_len,
-    }
-    local: dict[str, str] = {}
-    if dataset.startswith(("/", "~")):
-        directory = Path(dataset).expanduser()
-        params |= {"dataset": "directory", "files": _digests_of(directory)}
-        local["dataset"] = str(directory)
-    return Step(
-        name="calibration",
-        run=Call(function="lmi_compile.quantize.calibration:run", params=params),
-        outputs=("lambada/train.jsonl", "lambada/validation.jsonl"),
-        identity={"python": read_host().python} if dataset == BUILT_IN else {},
-        local_inputs=local,
-    )
-
-
-def _digests_of(directory: Path) -> dict[str, JSONValue]:
-    from lmi_artifacts.digest import digest_file  # noqa: PLC0415 - only a local data set needs it
-
-    if not directory.is_dir():
-        what = f"calibration data set {directory} is not a directory"
-        raise Unsupported(what, fix="name a directory with *.jsonl or *.txt files")
-    found = sorted(each for each in directory.iterdir() if each.suffix in {".jsonl", ".txt"})
-    return {each.name: str(digest_file(each)) for each in found}
-
-
-def _checkpoint_steps(ask: Ask, cell: Cell) -> tuple[Step, ...]:
-    """The checkpoint made and judged on a CPU."""
-    calibration = ask.quantization.calibration
-    smooth = ask.quantization.smoothquant
-    params: dict[str, JSONValue] = {
-        **cell.to_json(),
-        "alpha": smooth.alpha if smooth else None,
-        "dtype": ask.recipe.dtype,
-        "tp_size": ask.tp,
-        "num_samples": calibration.num_samples if calibration else 0,
-        "max_seq_len": calibration.max_seq_len if calibration else 0,
-    }
-    libraries: dict[str, JSONValue] = {
-        name: installed_version(name) for name in ("torch", "transformers")
-    }
-    gates: Mapping[str, JSONValue] = dict(ask.recipe.verify.gates)
-    gates_for(ask.recipe.dtype, cell.method, gates)
-    return (
-        Step(
-            name="checkpoint",
-            run=Call(
-                function="lmi_compile.quantize.modelopt:run",
-                params=params,
-                data=("lmi_compile.quantize",),
-            ),
-            needs=("model", "calibration") if ask.calibrates else ("model",),
-            outputs=("config.json", *(f"rank{rank}.safetensors" for rank in range(ask.tp))),
-            identity={**libraries, "modelopt": VERSION},
-        ),
-        Step(
-            name="checkpoint-reference",
-            run=Call(
-                function="lmi_compile.quantize.evaluation:run",
-                params={"trust_remote_code": ask.recipe.model.trust_remote_code},
-            ),
-            needs=("model",),
-            outputs=("prompts.json", "prompts.safetensors", "outputs.json", "outputs.safetensors"),
-            identity={**libraries, "python": read_host().python},
-        ),
-        Step(
-            name="checkpoint-candidate",
-            run=Call(
-                function="lmi_compile.quantize.candidate:run",
-                params={"format": cell.format},
-                data=("lmi_compile.quantize.data",),
-            ),
-            needs=("checkpoint", "model", "checkpoint-reference"),
-            outputs=("outputs.json", "outputs.safetensors", "checkpoint.json"),
-            identity=libraries,
-        ),
-        Step(
-            name="checkpoint-judge",
-            run=Call(
-                function="lmi_compile.quantize.judging:run",
-                params={"dtype": ask.recipe.dtype, "method": cell.method, "gates": gates},
-                data=("lmi_verify.data",),
-            ),
-            needs=("checkpoint-reference", "checkpoint-candidate"),
-            outputs=("verdict.json",),
         ),
     )
 

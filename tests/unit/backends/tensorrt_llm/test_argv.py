@@ -16,6 +16,7 @@ from trtllm_running import (
     trtllm_recipes,
     write_calibration,
 )
+from trtllm_simulator.parsers import table
 
 from lmi_compile.plan import Plan
 
@@ -154,8 +155,6 @@ def _mutants(argv: tuple[str, ...]) -> list[tuple[str, str, tuple[str, ...]]]:
 def test_properties_of_lmi_033_are_never_taken_for_abbreviated_flags(
     plan_of: Callable[..., Plan],
 ) -> None:
-    from trtllm_simulator.parsers import table
-
     flags = [name[2:] for name in table("trtllm-build-0.20.0")["options"]]
     for recipe in trtllm_recipes():
         plan = plan_of(recipe)

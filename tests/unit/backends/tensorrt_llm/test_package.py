@@ -14,9 +14,10 @@ from trtllm_simulator.engines import hf_pretrained, write_engine
 from trtllm_simulator.machine import Machine
 
 from lmi_artifacts.properties import parse_properties
-from lmi_compile.backends.tensorrt_llm import ground, package, proof
-from lmi_compile.backends.tensorrt_llm.failures import explain
+from lmi_compile.backends.tensorrt_llm import package, proof
 from lmi_compile.backends.tensorrt_llm.facts import failures
+from lmi_compile.backends.tensorrt_llm.failures import explain
+from lmi_compile.backends.tensorrt_llm.probes import device_report
 from lmi_compile.backends.tensorrt_llm.recognise import recognised
 from lmi_compile.errors import EnvironmentFault, ModelFault, ToolFailed, Unsupported
 from lmi_compile.models.hub import explain as explain_hub
@@ -158,7 +159,9 @@ def test_an_engine_that_was_not_planned_is_refused(
     assert text in str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "generation_config.json", "tokenizer.json"]
+)
 def test_a_missing_tokenizer_file_is_named(name: str, tmp_path: Path, model: Path) -> None:
     engine = _engine(tmp_path / "engine", model)
     (model / name).unlink()
@@ -197,15 +200,15 @@ GPU = {"name": "NVIDIA A10G", "sm": 86}
         ({"tensorrt_llm": "1.2.1", "gpus": [{**GPU, "sm": 80}]}, "is SM 80, the target is SM 86"),
     ],
 )
-def test_another_place_than_the_toolchain_says_is_exit_8(
-    found: dict[str, Any], text: str, tmp_path: Path
-) -> None:
-    (tmp_path / "device.json").write_text(json.dumps(found), encoding="utf-8")
-    versions = {"tensorrt_llm": "1.2.1", "tensorrt": "host"}
-    params = {"toolchain": "trtllm-1.2.1", "versions": versions, "sm": 86, "gpus": 1}
-    with pytest.raises(EnvironmentFault) as refused:
-        ground.run(params, {"device": tmp_path}, tmp_path)
-    assert text in refused.value.why
+def test_another_place_than_the_toolchain_says_is_exit_8(found: dict[str, Any], text: str) -> None:
+    expected = {"versions": {"tensorrt_llm": "1.2.1", "tensorrt": "host"}, "sm": 86, "gpus": 1}
+    words = "; ".join(device_report.differences(found, expected))
+    assert text in words
+    error = explain("ground", 8, f"{device_report.WORD} {words}\n")
+    assert isinstance(error, EnvironmentFault)
+    assert text in error.why
+    right = {"tensorrt_llm": "1.2.1", "tensorrt": "10", "gpus": [GPU]}
+    assert device_report.differences(right, expected) == []
 
 
 class _Refused(Exception):

@@ -15,7 +15,14 @@ from trtllm_simulator.machine import Machine
 
 BUILD = ["trtllm-build", "--checkpoint_dir", "CK", "--output_dir", "OUT"]
 SIZES = ["--max_batch_size", "4", "--max_input_len", "512", "--max_seq_len", "1024"]
-CONVERT = ["python3", "x/llama/convert_checkpoint.py", "--model_dir", "MODEL", "--output_dir", "OUT"]
+CONVERT = [
+    "python3",
+    "x/llama/convert_checkpoint.py",
+    "--model_dir",
+    "MODEL",
+    "--output_dir",
+    "OUT",
+]
 QUANTIZE = ["python3", "x/quantization/quantize.py", "--model_dir", "MODEL", "--output_dir", "OUT"]
 PARTITION = [
     *("python3", "/opt/djl/partition/trt_llm_partition.py", "--properties_dir", "PROPS"),

@@ -26,8 +26,8 @@ REFUSED = [
     (PLAIN, ["quantization={method: gptq}"], "needs a model that GPTQ has quantised", "awq"),
     (LLAMA, ["model.task=fill-mask"], "engines generate text", "text-generation"),
     (P4D, ["tensor_parallel_degree=6"], "does not divide the model's 64 attention heads", "4"),
-    ("mixtral-8x7b-bfloat16-tp8-p4d.24xlarge", ["dtype=float16", "quantization={method: "
-     "smoothquant}"], "no smoothquant for mixtral", "fp8"),
+    ("mixtral-8x7b-bfloat16-tp8-p4d.24xlarge", ["dtype=float16",
+     "quantization={method: smoothquant}"], "no smoothquant for mixtral", "fp8"),
     ("mixtral-8x7b-bfloat16-tp8-p4d.24xlarge", ["quantization={method: awq}"],
      "no awq for mixtral", "fp8"),
     ("gpt-j-6b-float16-tp1-g5.2xlarge", ["quantization={method: smoothquant}"],
@@ -64,9 +64,7 @@ def test_engines_of_1_3_are_refused_by_name_with_the_way_out(plan_of: Callable[.
     assert "hf_ptq.py" in refused.value.fix
 
 
-@pytest.mark.parametrize(
-    "target", ["instance_type=ml.g5.3xlarge", "instance_type=ml.inf2.xlarge"]
-)
+@pytest.mark.parametrize("target", ["instance_type=ml.g5.3xlarge", "instance_type=ml.inf2.xlarge"])
 def test_a_target_without_these_gpus_is_refused(target: str, plan_of: Callable[..., Plan]) -> None:
     with pytest.raises(Unsupported) as refused:
         plan_of(LLAMA, f"target.{target}")

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trtllm_simulator import partition, scripts, trtllm_build
+from trtllm_simulator.machine import Machine
+
 from lmi_compile.backends.tensorrt_llm import properties
 from lmi_compile.plan import Plan
 from lmi_compile.step import Argv, Call
 from lmi_recipes.catalog import catalog_names, find_recipe
 from lmi_recipes.reading import read_recipe
-from trtllm_simulator import partition, scripts, trtllm_build
-from trtllm_simulator.machine import Machine
-
 
 MACHINES: dict[str, dict[str, Any]] = {
     "trtllm-lmi-0.33": {"tensorrt_llm": "0.21.0rc1", "build_table": "0.20.0"},
