@@ -115,18 +115,18 @@ def run_child(requests: Sequence[JSONValue], scratch: Path, site: Path | None) -
     search = [str(site)] if site else []
     code = f"import sys; sys.path[:0] = {search!r}; "
     code += "from lmi_compile.quantize.modelopt_child import main; main(sys.argv[1])"
-    process = subprocess.Popen(
+    last: list[str] = []
+    with subprocess.Popen(
         [sys.executable, "-P", "-W", "ignore", "-c", code, str(request)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-    )
-    last: list[str] = []
-    for line in process.stdout or ():
-        last = [*last[1 - _LAST_LINES :], line.rstrip()]
-        print(line.rstrip(), flush=True)  # noqa: T201 - a worker's progress is its stdout
-    if process.wait() != 0:
+    ) as process:
+        for line in process.stdout or ():
+            last = [*last[1 - _LAST_LINES :], line.rstrip()]
+            print(line.rstrip(), flush=True)  # noqa: T201 - a worker's progress is its stdout
+    if process.returncode != 0:
         killed = process.returncode in {-9, 137}
         raise ToolFailed(
             what=f"modelopt {VERSION} failed"
