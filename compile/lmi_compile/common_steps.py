@@ -37,21 +37,26 @@ def reference_step(recipe: Recipe) -> Step:
     )
 
 
-def judge_step(recipe: Recipe) -> Step:
+def judge_step(recipe: Recipe, method: str | None = None) -> Step:
     """The verdict on the candidate, from both sides' outputs.
+
+    Args:
+        recipe: the recipe.
+        method: the gates' name for its quantisation, where that says more than the recipe's.
 
     Raises:
         GateInvalid: the recipe's own gates name no metric, or no number.
     """
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
-    gates_for(recipe.dtype, recipe.quantization.method, gates)
+    method = method or recipe.quantization.method
+    gates_for(recipe.dtype, method, gates)
     return Step(
         name="judge",
         run=Call(
             function="lmi_verify.judging:run",
             params={
                 "dtype": recipe.dtype,
-                "method": recipe.quantization.method,
+                "method": method,
                 "gates": gates,
             },
             data=("lmi_verify.data",),

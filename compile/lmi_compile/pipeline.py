@@ -61,6 +61,7 @@ class Build:
         seconds: wall seconds by step that ran.
         verdict: the whole verdict, as JSON.
         proof_report: the whole proof, as JSON.
+        reason: why nothing was done, for SKIPPED.
     """
 
     artifact: ArtifactRef | None
@@ -72,6 +73,7 @@ class Build:
     seconds: Mapping[str, float] = field(default_factory=dict)
     verdict: Mapping[str, JSONValue] = field(default_factory=dict)
     proof_report: Mapping[str, JSONValue] = field(default_factory=dict)
+    reason: str | None = None
 
     def to_json(self) -> dict[str, JSONValue]:
         """The build as `--json` prints it."""
@@ -83,6 +85,7 @@ class Build:
             "cached": self.cached,
             "plan_key": self.plan_key,
             "seconds": dict(self.seconds),
+            **({"reason": self.reason} if self.reason else {}),
         }
 
 
@@ -180,18 +183,50 @@ def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build 
 
 
 def run_until(plan: Plan, name: str, tools: Tools) -> Build:
-    """Carry out `plan` as far as the step called `name`; nothing is published."""
+    """Carry out `plan` as far as the step called `name`; nothing is published.
+
+    Where the plan has a step `<name>-judge`, it is run too and its verdict is the build's. A step
+    that this recipe cannot have, for a reason its backend knows, is SKIPPED.
+
+    Raises:
+        CompileError: a step failed, or the verdict is REGRESSION, ANOMALOUS or INFEASIBLE.
+    """
+    if name in plan.skipped and name not in plan.keys:
+        return _ended(plan, None, "SKIPPED", {}, reason=plan.skipped[name])
     plan.backend.preflight(plan.order)
     seconds: dict[str, float] = {}
-    outputs = run_steps(plan, name, tools, seconds)
+    judge = f"{name}-judge"
+    if judge not in plan.keys:
+        outputs = run_steps(plan, name, tools, seconds)
+        return _ended(plan, outputs[name], "UNVERIFIED", seconds)
+    outputs = run_steps(plan, judge, tools, seconds)
+    verdict = _read(outputs[judge] / "verdict.json")
+    decision = str(verdict["decision"])
+    if decision not in {"ACCEPT", "UNVERIFIED"}:
+        what = f"{plan.order.recipe.name}: the verdict on step {name} is {decision}"
+        raise NotAccepted(what, "look at the table above", verdict)
+    return _ended(plan, outputs[name], decision, seconds, verdict=verdict)
+
+
+def _ended(
+    plan: Plan,
+    path: Path | None,
+    decision: str,
+    seconds: Mapping[str, float],
+    *,
+    verdict: Mapping[str, JSONValue] | None = None,
+    reason: str | None = None,
+) -> Build:
     return Build(
         artifact=None,
-        path=outputs[name],
-        decision="UNVERIFIED",
+        path=path,
+        decision=decision,
         proof="SKIPPED",
         cached=not seconds,
         plan_key=plan.plan_key,
         seconds=seconds,
+        verdict=verdict or {},
+        reason=reason,
     )
 
 

@@ -70,6 +70,8 @@ class Step:
         identity: the toolchain as far as it decides this step's bytes; enters the key.
         local_inputs: paths on this machine whose contents the params already name by digest;
             outside the key.
+        explain: `package.module:function` that turns a foreign tool's last words into an error,
+            called as `function(step, code, text)`; outside the key.
     """
 
     name: str
@@ -81,3 +83,4 @@ class Step:
     resources: Resources = field(default_factory=Resources)
     identity: Mapping[str, JSONValue] = field(default_factory=dict)
     local_inputs: Mapping[str, str] = field(default_factory=dict)
+    explain: str = ""

@@ -18,9 +18,9 @@ from lmi_compile.cli.options import (
 from lmi_compile.cli.reports import print_proof, print_verdict
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_failure
-from lmi_compile.pipeline import Build, NotAccepted, NotProven, run_until
+from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
 from lmi_compile.pipeline import build as build_plan
-from lmi_compile.plan import make_plan
+from lmi_compile.plan import Plan, make_plan
 from lmi_compile.settings import Settings
 from lmi_compile.survey import load, survey
 
@@ -76,7 +76,7 @@ def build(
         if as_json:
             console.json(done.to_json())
         else:
-            console.data(str(done.artifact or done.path))
+            console.data(str(done.artifact or done.path or done.decision))
     return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
 
 
@@ -99,7 +99,7 @@ def _build_one(recipe: str, options: _Options, settings: Settings, console: Cons
     registry = registry_of(settings, loaded.recipe.publish.registry)
     tools = tools_of(settings, registry, console)
     if options.until:
-        return run_until(plan, options.until, tools)
+        return _build_until(plan, options.until, tools, console)
     try:
         done = build_plan(
             plan, tools, rehash=options.rehash, allow_unverified=options.allow_unverified
@@ -114,4 +114,17 @@ def _build_one(recipe: str, options: _Options, settings: Settings, console: Cons
     print_proof(console, done.proof_report, brief=done.cached)
     if done.cached:
         console.line(f"{recipe}: nothing to do; the artifact is in {registry.url}")
+    return done
+
+
+def _build_until(plan: Plan, until: str, tools: Tools, console: Console) -> Build:
+    try:
+        done = run_until(plan, until, tools)
+    except NotAccepted as error:
+        print_verdict(console, error.verdict)
+        raise
+    if done.verdict:
+        print_verdict(console, done.verdict, brief=done.cached)
+    if done.reason:
+        console.line(f"{plan.order.recipe.name}: {until}: SKIPPED: {done.reason}")
     return done

