@@ -181,7 +181,7 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
     """Open a registry by its URL; opening touches nothing.
 
     Args:
-        url: a folder's path or `file://` URL.
+        url: a folder's path, `file://` URL, or `s3://bucket/prefix` (see `s3.address.FORM`).
         allow_simulated: accept artifacts that a simulator made; for tests' own registries.
 
     Raises:
@@ -195,9 +195,15 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
             raise RegistryUnavailable(repr(url), "the URL is empty")
         return FolderRegistry(Path(url), allow_simulated=allow_simulated)
     if scheme == "s3":
-        raise RegistryUnavailable(
-            url, "S3 registries are not built yet; use a folder, or a mounted file system"
-        )
+        from lmi_artifacts.s3.address import parse_address  # noqa: PLC0415 - as above
+
+        address = parse_address(url)
+        try:
+            from lmi_artifacts.s3.registry import S3Registry  # noqa: PLC0415 - loads boto3
+        except ModuleNotFoundError as error:
+            cause = f"{error.name} is not installed; pip install 'lmi-compile[s3]'"
+            raise RegistryUnavailable(address.url, cause) from None
+        return S3Registry(address, allow_simulated=allow_simulated)
     if scheme != "file":
         raise RegistryUnavailable(url, "use a folder's path or a file:// URL")
     from urllib.parse import unquote  # noqa: PLC0415 - costs milliseconds that plain paths save
