@@ -29,11 +29,12 @@ from lmi_artifacts.errors import (
     RegistryUnavailable,
 )
 from lmi_artifacts.files import fsync_folder, link_new, write_new
+from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
 from lmi_artifacts.pointers import Actions, Tags
 from lmi_artifacts.pulling import pull_tar_gz, pull_tree
 from lmi_artifacts.reference import ArtifactRef, parse_reference
-from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Layout, Published, Pulled, Summary
+from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Inspected, Layout, Published, Pulled, Summary
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.tarform import TAR_NAME, tar_size
 from lmi_artifacts.tree import check_tree, copy_file
@@ -41,7 +42,7 @@ from lmi_artifacts.tree import check_tree, copy_file
 _THERE = {errno.EEXIST, errno.ENOTEMPTY}
 
 
-class FolderRegistry:
+class FolderRegistry(FolderUpkeep):
     """The `Registry` Protocol on a folder; any number of processes may share it."""
 
     def __init__(self, root: Path, *, allow_simulated: bool = False) -> None:
@@ -157,9 +158,6 @@ class FolderRegistry:
 
     # ---------------------------------------------------------------- reading
 
-    def _home(self, ref: ArtifactRef) -> Path:
-        return self._artifacts / ref.name / ref.digest.hex
-
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Read an artifact's manifest, checked against the reference's digest."""
         with self._reading():
@@ -196,6 +194,11 @@ class FolderRegistry:
         self.manifest(ref)
         with self._reading():
             return self._statements(ref)
+
+    def inspect(self, ref: ArtifactRef) -> Inspected:
+        """Read all that a decision about an artifact needs."""
+        manifest, revoked = self.manifest(ref), self.revocation(ref)
+        return Inspected(manifest=manifest, statements=self.statements(ref), revoked=revoked)
 
     def _statements(self, ref: ArtifactRef) -> tuple[Statement, ...]:
         folder = self._home(ref) / staging.STATEMENTS
@@ -236,6 +239,7 @@ class FolderRegistry:
     def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol."""
         manifest = self.manifest(ref)
+        self.refuse_revoked(ref)
         home = self._home(ref)
         match layout:
             case "prefix":

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from urllib.parse import quote
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+
+from lmi_artifacts.reference import ArtifactRef
+from lmi_artifacts.registry import Registry, open_registry
 
 KEY, SECRET = "test", "testtest1"
 _START_SECONDS = 60.0
@@ -63,6 +67,42 @@ class Server:
     def bucket(self, name: str) -> str:
         self.client().create_bucket(Bucket=name)
         return name
+
+
+class Bucket:
+    """A registry's home in a bucket of its own, and a way to damage it behind its back."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.bucket = server.bucket(f"b{uuid.uuid4().hex}")
+        self.url = server.url(self.bucket, "team/models")
+
+    def open(self, *, allow_simulated: bool = False) -> Registry:
+        return open_registry(self.url, allow_simulated=allow_simulated)
+
+    def stored(self, ref: ArtifactRef, path: str) -> "Object":
+        key = f"team/models/artifacts/{ref.name}/{ref.digest.hex}/{path}"
+        return Object(self.server.client(), self.bucket, key)
+
+    def keys(self) -> list[str]:
+        pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+class Object:
+    """An object that can be damaged like a file."""
+
+    def __init__(self, client: Any, bucket: str, key: str) -> None:
+        self._client, self._where = client, {"Bucket": bucket, "Key": key}
+
+    def read_bytes(self) -> bytes:
+        return bytes(self._client.get_object(**self._where)["Body"].read())
+
+    def write_bytes(self, data: bytes, /) -> object:
+        return self._client.put_object(**self._where, Body=data)
+
+    def unlink(self) -> None:
+        self._client.delete_object(**self._where)
 
 
 def client(endpoint: str, **changes: Any) -> Any:

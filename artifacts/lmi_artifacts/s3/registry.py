@@ -15,7 +15,6 @@ from lmi_artifacts.digest import Digest, digest_bytes
 from lmi_artifacts.errors import (
     ArtifactNotFound,
     ArtifactRefused,
-    ArtifactRevoked,
     PublishFailed,
     ReferenceAmbiguous,
     RegistryUnavailable,
@@ -24,15 +23,16 @@ from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.pulling import is_up_to_date, pull_tar_gz, pull_tree
 from lmi_artifacts.reference import ArtifactRef, parse_reference
-from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Layout, Published, Pulled, Summary
-from lmi_artifacts.s3 import gc, keys, publishing, saying, sealed
+from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Inspected, Layout, Published, Pulled, Summary
+from lmi_artifacts.s3 import gc, keys, publishing, saying
 from lmi_artifacts.s3.address import Address
 from lmi_artifacts.s3.download import Downloader
 from lmi_artifacts.s3.lease import Lease
+from lmi_artifacts.s3.catalog import Catalog
 from lmi_artifacts.s3.pointers import Actions, Index, Tags
-from lmi_artifacts.s3.probe import probe
 from lmi_artifacts.s3.store import Store
 from lmi_artifacts.s3.tarpull import check_tar, fetch_tar, verify_stored_tar
+from lmi_artifacts.s3.upkeep import S3Upkeep
 from lmi_artifacts.statement import Statement
 
 _READERS = 8
@@ -46,7 +46,7 @@ def _no_stop(where: str) -> None:
     del where
 
 
-class S3Registry:
+class S3Registry(S3Upkeep):
     """A registry under one prefix of one bucket; any number of processes may share it.
 
     Attributes:
@@ -60,10 +60,10 @@ class S3Registry:
         self.progress: Callable[[int], None] = _nothing
         self.checkpoint: Callable[[str], None] = _no_stop
         self._tags = Tags(self.store)
+        self._catalog = Catalog(self.store)
         self._actions = Actions(self.store)
         self._index = Index(self.store)
         self._allow_simulated = allow_simulated
-        self._probed = False
 
     @property
     def url(self) -> str:
@@ -100,6 +100,7 @@ class S3Registry:
                 self._actions.write(action_key, ref, [item.digest for item in statements])
             for tag in tags:
                 self._tags.put(ref, tag)
+                self._catalog.enter(manifest, tag)
         return Published(ref=ref, created=created)
 
     def _job(self, ref: ArtifactRef, manifest: Manifest, lease: Lease) -> publishing.Job:
@@ -126,14 +127,6 @@ class S3Registry:
             yield
         except OSError as error:
             raise PublishFailed(str(ref), self.url, str(error)) from error
-
-    @contextmanager
-    def _leased(self, ref: ArtifactRef) -> Iterator[Lease]:
-        if not self._probed:
-            probe(self.store)
-            self._probed = True
-        with Lease(self.store, ref) as lease:
-            yield lease
 
     def _create(
         self,
@@ -212,6 +205,13 @@ class S3Registry:
         """Read what is said about an artifact, oldest first."""
         self.manifest(ref)
         return saying.read(self.store, ref)
+
+    def inspect(self, ref: ArtifactRef) -> Inspected:
+        """Read all that a decision about an artifact needs: three requests."""
+        manifest = self.manifest(ref)
+        said, marked = saying.read_all(self.store, ref)
+        revoked = self.revocation(ref) if marked else None
+        return Inspected(manifest=manifest, statements=said, revoked=revoked)
 
     def check(self, ref: ArtifactRef, *, rehash: bool = False) -> Manifest:
         """Check that an artifact is there and whole; see the Protocol."""
@@ -348,9 +348,10 @@ class S3Registry:
     def move_tag(self, ref: ArtifactRef, tag: str, *, expected: Digest | None) -> None:
         """Move a tag by compare-and-swap; see the Protocol."""
         keys.tag(ref.name, tag)
-        self.manifest(ref)
+        manifest = self.manifest(ref)
         with self._leased(ref):
             self._tags.move(ref, tag, expected)
+            self._catalog.enter(manifest, tag)
 
     def list(self) -> tuple[Summary, ...]:
         """Give every artifact, by name and then newest first."""
@@ -399,30 +400,6 @@ class S3Registry:
             return tuple(get_close_matches(name, self._index.names(), cutoff=0.5))
         except (RegistryUnavailable, ArtifactRefused):
             return ()
-
-    # ---------------------------------------------------------------- taking back, and upkeep
-
-    def revocation(self, ref: ArtifactRef) -> str | None:
-        """Give the reason an artifact was revoked for, or None."""
-        found = sealed.read(self.store, keys.home(ref) + keys.REVOKED)
-        return None if found is None else str(found.value.get("reason"))
-
-    def mark_revoked(self, ref: ArtifactRef, reason: str) -> None:
-        """Take an artifact back; every `pull` and `resolve` from now on refuses it."""
-        with self._leased(ref):
-            sealed.swap(self.store, keys.home(ref) + keys.REVOKED, lambda _: {"reason": reason})
-
-    def refuse_revoked(self, ref: ArtifactRef) -> None:
-        """Raise ArtifactRevoked where it is."""
-        reason = self.revocation(ref)
-        if reason is not None:
-            raise ArtifactRevoked(str(ref), reason)
-
-    def collect_garbage(
-        self, *, older_than: float = GARBAGE_SECONDS, dry_run: bool = True
-    ) -> tuple[str, ...]:
-        """Remove what crashed publishers left, and say what."""
-        return gc.sweep(self.store, older_than, dry_run=dry_run)
 
 
 def _local(dest: Path, ref: ArtifactRef) -> Manifest | None:

@@ -15,6 +15,7 @@ from lmi_artifacts.s3.store import Conflict, Entry, Store
 from lmi_artifacts.statement import Statement
 
 _BUNDLE = "statements.json"
+_LISTED = 1000  # what a listing shows at once; the tree's files come after the statements
 
 
 def add(store: Store, ref: ArtifactRef, statement: Statement) -> None:
@@ -46,8 +47,24 @@ def read(store: Store, ref: ArtifactRef, *, each: bool = False) -> tuple[Stateme
     Raises:
         ArtifactRefused: one is not what its name says, or about something else.
     """
-    prefix = f"{keys.home(ref)}statements/"
-    listed = list(store.list(prefix))
+    listed = list(store.list(f"{keys.home(ref)}statements/"))
+    return _read(store, ref, listed, each=each)
+
+
+def read_all(store: Store, ref: ArtifactRef) -> tuple[tuple[Statement, ...], bool]:
+    """Read all statements, and whether the artifact is marked as revoked, from one listing."""
+    home = keys.home(ref)
+    listed = list(store.list(home, _LISTED))
+    marked = any(entry.key == home + keys.REVOKED for entry in listed)
+    said = [entry for entry in listed if entry.key.startswith(f"{home}statements/")]
+    if len(listed) == _LISTED and listed[-1].key.startswith(f"{home}statements/"):
+        return read(store, ref), marked
+    return _read(store, ref, said, each=False), marked
+
+
+def _read(
+    store: Store, ref: ArtifactRef, listed: list[Entry], *, each: bool
+) -> tuple[Statement, ...]:
     bundle: Mapping[str, JSONValue] = {}
     if listed and not each:
         try:
