@@ -22,6 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
 from s3servers import KEY, SECRET, Server, seaweed
 
+_FIGURES = ("wall", "cpu", "rss")
 _OURS = """
 import json, resource, sys, time
 from pathlib import Path
@@ -168,7 +169,7 @@ def _alternate(
             shown = taken[name][-1]
             print(f"  {number + 1}/{rounds} {name:<12} {shown['wall']:6.1f} s", file=sys.stderr)
     return {
-        name: {key: statistics.median(item[key] for item in items) for key in ("wall", "cpu", "rss")}
+        name: {key: statistics.median(item[key] for item in items) for key in _FIGURES}
         for name, items in taken.items()
     }
 
@@ -214,7 +215,8 @@ def main() -> None:
 
 def _report(found: dict[str, dict[str, float]]) -> None:
     for name, item in found.items():
-        print(f"{name:<16} {item['wall']:7.1f} s wall {item['cpu']:7.1f} s cpu {item['rss']:6.0f} MiB")
+        figures = f"{item['wall']:7.1f} s wall {item['cpu']:7.1f} s cpu {item['rss']:6.0f} MiB"
+        print(f"{name:<16} {figures}")
     ratios = {
         f"{one} / {two}": round(found[two]["wall"] / found[one]["wall"], 2)
         for one, two in (

@@ -46,9 +46,7 @@ def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
     temporary = aside(dest)
     try:
         with temporary.open("xb") as out:
-            write_stream(
-                manifest, lambda file, put: read_checked(tree / file.path, file, put), out
-            )
+            write_stream(manifest, lambda file, put: read_checked(tree / file.path, file, put), out)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(dest)

@@ -32,9 +32,17 @@ from lmi_artifacts.files import fsync_folder, link_new, write_new
 from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
 from lmi_artifacts.pointers import Actions, Tags
-from lmi_artifacts.pulling import pull_tar_gz, pull_tree
+from lmi_artifacts.pulling import for_rank, pull_tar_gz, pull_tree
 from lmi_artifacts.reference import ArtifactRef, parse_reference
-from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Inspected, Layout, Published, Pulled, Summary
+from lmi_artifacts.registry import (
+    GARBAGE_SECONDS,
+    Action,
+    Inspected,
+    Layout,
+    Published,
+    Pulled,
+    Summary,
+)
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.tarform import TAR_NAME, tar_size
 from lmi_artifacts.tree import check_tree, copy_file
@@ -236,7 +244,9 @@ class FolderRegistry(FolderUpkeep):
         if rehash:
             _verify_tar(path, ref)
 
-    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+    def pull(
+        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+    ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol."""
         manifest = self.manifest(ref)
         self.refuse_revoked(ref)
@@ -247,7 +257,7 @@ class FolderRegistry(FolderUpkeep):
                 def fetch(file: ManifestFile, target: Path) -> None:
                     copy_file(home / staging.TREE / file.path, target, file)
 
-                return pull_tree(manifest, dest, fetch)
+                return pull_tree(for_rank(manifest, rank), dest, fetch)
             case "tar.gz":
                 return pull_tar_gz(
                     manifest,

@@ -68,15 +68,9 @@ class Machine:
             case "march":
                 yield from self._march(str(value))
             case "cpu_flags":
-                wanted = set(map(str, value)) if isinstance(value, list | tuple) else set()
-                if self.cpu_flags is not None and wanted - self.cpu_flags:
-                    lacking = ", ".join(sorted(wanted - self.cpu_flags))
-                    yield f"{self.name} lacks the CPU flags {lacking}"
+                yield from self._flags(value)
             case "sm":
-                allowed = value if isinstance(value, list | tuple) else [value]
-                if self.sm not in allowed:
-                    there = "no CUDA device" if self.sm is None else f"SM {self.sm}"
-                    yield f"it was compiled for SM {', '.join(map(str, allowed))}; there is {there}"
+                yield from self._sm(value)
             case "target" | "neuron":
                 if self.neuron != value:
                     there = self.neuron or "no Neuron device"
@@ -88,6 +82,18 @@ class Machine:
                 return  # said for people; what decides has keys of its own
             case _:
                 yield f"it needs {key}={value!r}, which this program does not know"
+
+    def _flags(self, value: JSONValue) -> Iterator[str]:
+        wanted = set(map(str, value)) if isinstance(value, list | tuple) else set()
+        lacking = wanted - self.cpu_flags if self.cpu_flags is not None else set()
+        if lacking:
+            yield f"{self.name} lacks the CPU flags {', '.join(sorted(lacking))}"
+
+    def _sm(self, value: JSONValue) -> Iterator[str]:
+        allowed = value if isinstance(value, list | tuple) else [value]
+        if self.sm not in allowed:
+            there = "no CUDA device" if self.sm is None else f"SM {self.sm}"
+            yield f"it was compiled for SM {', '.join(map(str, allowed))}; there is {there}"
 
     def _march(self, wanted: str) -> Iterator[str]:
         if self.cpu_flags is not None:

@@ -142,9 +142,7 @@ def _record(
     }
     registry.add_statement(
         ref,
-        Statement(
-            name=ref.name, subject=ref.digest, predicate_type=PROMOTION, predicate=predicate
-        ),
+        Statement(name=ref.name, subject=ref.digest, predicate_type=PROMOTION, predicate=predicate),
     )
 
 

@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from lmi_artifacts.digest import digest_file
@@ -21,6 +23,29 @@ Announce = Callable[[Sequence[ManifestFile], Path], None]
 
 def _silence(files: Sequence[ManifestFile], partial: Path) -> None:
     del files, partial
+
+
+_RANK = re.compile(r"(?:^|[._/-])rank[_-]?([0-9]+)(?=[._/-]|$)")
+
+
+def for_rank(manifest: Manifest, rank: int | None) -> Manifest:
+    """Leave out what belongs to other ranks, by the names that engines and shards carry.
+
+    `rank3.engine`, `model-rank-3.safetensors` and `rank3/...` belong to rank 3; what names no rank
+    belongs to all. None keeps everything.
+
+    Raises:
+        ArtifactRefused: no file names that rank.
+    """
+    if rank is None:
+        return manifest
+    ranks = {file.path: {int(text) for text in _RANK.findall(file.path)} for file in manifest.files}
+    known = sorted(set().union(*ranks.values()))
+    if rank not in known:
+        there = f"it has the ranks {', '.join(map(str, known))}" if known else "it has no ranks"
+        raise ArtifactRefused(f"{manifest.name}@{manifest.digest}", [f"no rank {rank}: {there}"])
+    kept = tuple(one for one in manifest.files if not ranks[one.path] or rank in ranks[one.path])
+    return replace(manifest, files=kept)
 
 
 def pull_tree(

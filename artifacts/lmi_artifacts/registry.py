@@ -193,13 +193,16 @@ class Registry(Protocol):
         `rehash` reads every byte, statements and the tar.gz included.
         """
 
-    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+    def pull(
+        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+    ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; resumes a killed pull.
 
         Args:
             ref: the artifact.
             dest: the folder for `prefix`, the file for `tar.gz`.
             layout: the form to get it in.
+            rank: leave out the files of other ranks; only for `prefix`.
 
         Raises:
             PullFailed: `dest` holds something else, or cannot be written.

@@ -62,13 +62,11 @@ def make_keys(private: Path, public: Path) -> str:
     """
     import os  # noqa: PLC0415 - only here
 
-    from cryptography.hazmat.primitives import serialization as forms  # noqa: PLC0415 - heavy
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - heavy
+    from cryptography.hazmat.primitives import serialization as forms
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     key = ed25519.Ed25519PrivateKey.generate()
-    secret = key.private_bytes(
-        forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption()
-    )
+    secret = key.private_bytes(forms.Encoding.PEM, forms.PrivateFormat.PKCS8, forms.NoEncryption())
     shown = key.public_key().public_bytes(
         forms.Encoding.PEM, forms.PublicFormat.SubjectPublicKeyInfo
     )
@@ -92,8 +90,8 @@ def sign(ref: ArtifactRef, statements: Collection[Statement], private: Path) -> 
     Raises:
         PackageInvalid: the file holds no ed25519 private key.
     """
-    from cryptography.hazmat.primitives import serialization as forms  # noqa: PLC0415 - heavy
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - heavy
+    from cryptography.hazmat.primitives import serialization as forms
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 
     try:
         key = forms.load_pem_private_key(private.read_bytes(), password=None)
@@ -173,9 +171,9 @@ def _public_key(path: Path) -> bytes:
 def _signature_problem(
     ref: ArtifactRef, predicate: Mapping[str, JSONValue], known: Mapping[str, bytes]
 ) -> str | None:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - heavy
-    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - heavy
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415 - heavy
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.serialization import (
         load_pem_public_key,
     )
 

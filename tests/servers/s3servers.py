@@ -1,4 +1,4 @@
-"""Real S3 servers on loopback for tests: SeaweedFS, which checks everything, and moto, which is quick."""
+"""S3 servers on loopback for tests: SeaweedFS, which checks everything, and moto, the quick one."""
 
 import json
 import os

@@ -29,18 +29,18 @@ _NETWORK: Final = (
 )
 _TRANSIENT: Final = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "503", "502",
-    "504", "429", "Throttling", "ThrottlingException", "OperationAborted", "RequestTimeTooSkewedX",
+    "504", "429", "Throttling", "ThrottlingException", "OperationAborted",
     "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch", "InvalidDigest",
 }  # fmt: skip
 _WORDS: Final = {
     "NoSuchBucket": "there is no such bucket; create it, or correct the URL",
     "InvalidAccessKeyId": "the access key is not known there; check AWS_PROFILE or the credentials",
-    "SignatureDoesNotMatch": "the secret key is wrong for this access key, or a proxy changes requests",
+    "SignatureDoesNotMatch": "the secret key is wrong, or a proxy changes requests",
     "ExpiredToken": "the session token has expired; sign in again, then repeat: it resumes",
     "InvalidToken": "the session token is not valid; sign in again",
     "TokenRefreshRequired": "the session token must be refreshed; sign in again",
     "RequestTimeTooSkewed": "this machine's clock is too far from the server's; set it (NTP)",
-    "AuthorizationHeaderMalformed": "the region is wrong for this bucket; set ?region= or AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region; set ?region= or AWS_REGION",
     "PermanentRedirect": "the bucket is in another region; set ?region= or AWS_REGION",
     "IllegalLocationConstraintException": "the region is wrong for this bucket; set ?region=",
     "301": "the bucket is in another region; set ?region= or AWS_REGION",
@@ -52,13 +52,14 @@ _RIGHTS: Final = {
     "ListObjectsV2": "s3:ListBucket", "DeleteObject": "s3:DeleteObject",
     "DeleteObjects": "s3:DeleteObject", "CreateMultipartUpload": "s3:PutObject",
     "UploadPart": "s3:PutObject", "CompleteMultipartUpload": "s3:PutObject",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload", "CopyObject": "s3:GetObject and s3:PutObject",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "CopyObject": "s3:GetObject and s3:PutObject",
     "UploadPartCopy": "s3:GetObject and s3:PutObject", "ListParts": "s3:ListMultipartUploadParts",
     "ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }  # fmt: skip
 
 
-class Refused(Exception):  # noqa: N818 - as in errors.py
+class Refused(Exception):
     """An answer that its caller has to understand: a condition failed, or a key is absent."""
 
     def __init__(self, code: str, status: int) -> None:

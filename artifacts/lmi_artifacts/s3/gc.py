@@ -170,9 +170,11 @@ def _entries(store: Store, older_than: float, now: float, *, dry_run: bool) -> l
         name, digits = (one, two.rpartition("-")[2]) if kind == "names" else (two, one)
         if now - entry.modified >= older_than and leads_nowhere(name, digits):
             found.append(entry.key)
-    for entry in store.list("blobs/"):
-        if now - entry.modified >= older_than and not _holds(store, entry.key):
-            found.append(entry.key)
+    found += [
+        entry.key
+        for entry in store.list("blobs/")
+        if now - entry.modified >= older_than and not _holds(store, entry.key)
+    ]
     if not dry_run:
         store.delete(found)
         _put_back(store, found)
@@ -199,5 +201,3 @@ def _holds(store: Store, key: str) -> bool:
             return entry is not None and entry.etag == etag
         case _:
             return False
-
-

@@ -1,18 +1,18 @@
 """Where everything is, under the registry's prefix.
 
-    artifacts/<name>/<64 hex>/tree/**                the served prefix, lmi-artifact.json at its root
-                              model.tar.gz           where that layout was asked for
-                              statements/<sha256>.json
-                              manifest.json          its appearance makes the artifact visible
-                              revoked.json           its appearance takes the artifact back
-    blobs/<2 hex>/<64 hex>.json                      which object of which tree holds a content
-    tags/<name>/<tag>                                the digest it points at, moved by If-Match
-    actions/<2 hex>/<64 hex>.json                    plan key -> artifact and statements
-    index/names/<name>/<inverted time>-<64 hex>      newest first, because listings are sorted
-    index/digests/<64 hex>/<name>                    to find an artifact by a digest's first digits
-    catalog/<tag>/<32 hex>.json                      what carries a tag, for one model: one GET
-    leases/<name>/<64 hex>/*                         who is publishing, and whether gc is at work
-    probe/                                           the test of conditional writes, at first use
+artifacts/<name>/<64 hex>/tree/**                the served prefix, lmi-artifact.json at its root
+model.tar.gz           where that layout was asked for
+statements/<sha256>.json
+manifest.json          its appearance makes the artifact visible
+revoked.json           its appearance takes the artifact back
+blobs/<2 hex>/<64 hex>.json                      which object of which tree holds a content
+tags/<name>/<tag>                                the digest it points at, moved by If-Match
+actions/<2 hex>/<64 hex>.json                    plan key -> artifact and statements
+index/names/<name>/<inverted time>-<64 hex>      newest first, because listings are sorted
+index/digests/<64 hex>/<name>                    to find an artifact by a digest's first digits
+catalog/<tag>/<32 hex>.json                      what carries a tag, for one model: one GET
+leases/<name>/<64 hex>/*                         who is publishing, and whether gc is at work
+probe/                                           the test of conditional writes, at first use
 """
 
 from typing import Final

@@ -9,7 +9,7 @@ an hour is dead.
 import os
 import time
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from lmi_artifacts.errors import RegistryTransient
 from lmi_artifacts.reference import ArtifactRef
@@ -31,7 +31,7 @@ class Lease:
         self.key = f"{self._folder}{os.urandom(8).hex()}"
         self._written = 0.0
 
-    def __enter__(self) -> "Lease":
+    def __enter__(self) -> Self:
         started = time.monotonic()
         while True:
             self._write()

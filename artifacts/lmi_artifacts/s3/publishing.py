@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lmi_artifacts.bundle import Content, read_checked, write_stream
+from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
@@ -40,9 +41,7 @@ class Job:
     """Told where the publish is; the crash tests stop there."""
 
 
-def create(
-    job: Job, tree: Path, said: Sequence[Statement], layouts: Collection[Layout]
-) -> bool:
+def create(job: Job, tree: Path, said: Sequence[Statement], layouts: Collection[Layout]) -> bool:
     """Send everything, then make it visible.
 
     Returns:
@@ -146,7 +145,7 @@ def _remember(job: Job, file: ManifestFile) -> None:
     key = keys.tree(job.ref) + file.path
     entry = job.store.head(key)
     if entry is not None and entry.size == file.size:
-        value = {"key": key, "etag": entry.etag, "size": entry.size}
+        value: dict[str, JSONValue] = {"key": key, "etag": entry.etag, "size": entry.size}
         sealed.write(job.store, keys.blob(file.sha256), value)
 
 

@@ -21,14 +21,22 @@ from lmi_artifacts.errors import (
 )
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
-from lmi_artifacts.pulling import is_up_to_date, pull_tar_gz, pull_tree
+from lmi_artifacts.pulling import for_rank, is_up_to_date, pull_tar_gz, pull_tree
 from lmi_artifacts.reference import ArtifactRef, parse_reference
-from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Inspected, Layout, Published, Pulled, Summary
+from lmi_artifacts.registry import (
+    GARBAGE_SECONDS,
+    Action,
+    Inspected,
+    Layout,
+    Published,
+    Pulled,
+    Summary,
+)
 from lmi_artifacts.s3 import gc, keys, publishing, saying
 from lmi_artifacts.s3.address import Address
+from lmi_artifacts.s3.catalog import Catalog
 from lmi_artifacts.s3.download import Downloader
 from lmi_artifacts.s3.lease import Lease
-from lmi_artifacts.s3.catalog import Catalog
 from lmi_artifacts.s3.pointers import Actions, Index, Tags
 from lmi_artifacts.s3.store import Store
 from lmi_artifacts.s3.tarpull import check_tar, fetch_tar, verify_stored_tar
@@ -265,7 +273,9 @@ class S3Registry(S3Upkeep):
         finally:
             loader.close()
 
-    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+    def pull(
+        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+    ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol.
 
         An up-to-date folder costs one small GET: whether the artifact was revoked.
@@ -273,7 +283,7 @@ class S3Registry(S3Upkeep):
         self.refuse_revoked(ref)
         match layout:
             case "prefix":
-                return self._pull_tree(ref, dest)
+                return self._pull_tree(ref, dest, rank)
             case "tar.gz":
                 manifest = self.manifest(ref)
                 return pull_tar_gz(
@@ -285,8 +295,8 @@ class S3Registry(S3Upkeep):
             case _:
                 assert_never(layout)
 
-    def _pull_tree(self, ref: ArtifactRef, dest: Path) -> Pulled:
-        there = _local(dest, ref)
+    def _pull_tree(self, ref: ArtifactRef, dest: Path, rank: int | None) -> Pulled:
+        there = _local(dest, ref) if rank is None else None
         if there is not None and (self._allow_simulated or not there.simulated):
             is_up_to_date(dest, there)
             count = len(there.files)
@@ -299,7 +309,7 @@ class S3Registry(S3Upkeep):
             loader.announce(files, partial)
 
         try:
-            return pull_tree(manifest, dest, loader.fetch, announce)
+            return pull_tree(for_rank(manifest, rank), dest, loader.fetch, announce)
         finally:
             loader.close()
 
@@ -415,5 +425,3 @@ def _verify_tar(path: Path, ref: ArtifactRef) -> None:
     from lmi_artifacts.unpack import verify_tar_gz  # noqa: PLC0415 - only a whole tar.gz needs it
 
     verify_tar_gz(path, ref.digest)
-
-

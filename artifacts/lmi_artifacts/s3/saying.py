@@ -96,5 +96,3 @@ def _one(
     if (statement.name, statement.subject) != (ref.name, ref.digest):
         raise ArtifactRefused(str(ref), [f"{entry.key} is about another artifact"])
     return stamp, name, statement
-
-

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from lmi_artifacts.errors import RegistryTransient
 from lmi_artifacts.s3.address import Address
@@ -23,7 +23,7 @@ COPY_PART: Final = 512 * 2**20
 _ATTEMPTS = 8
 _PAUSE = 0.05
 _DELETE_AT_ONCE = 1000
-Condition = Literal["absent"] | str | None
+Condition = str | None
 """`"absent"`, the ETag that must be there, or None for no condition."""
 
 
@@ -57,7 +57,7 @@ class Part:
     crc32: str | None = None
 
 
-class Conflict(Exception):  # noqa: N818 - as in errors.py
+class Conflict(Exception):
     """A conditional write found something else than it expected; nothing was written."""
 
 
@@ -295,9 +295,7 @@ class Store:
         }
         for attempt in range(_ATTEMPTS):
             try:
-                self.call(
-                    "CompleteMultipartUpload", "complete_multipart_upload", key, **arguments
-                )
+                self.call("CompleteMultipartUpload", "complete_multipart_upload", key, **arguments)
             except Refused as error:
                 if error.status == 409 and error.code != "NoSuchUpload":  # noqa: PLR2004 - HTTP's
                     time.sleep(_PAUSE * 2**attempt)
@@ -320,9 +318,7 @@ class Store:
         cut = len(self.address.prefix)
         arguments: dict[str, Any] = {"Prefix": self.address.prefix + prefix}
         while True:
-            page = self.call(
-                "ListMultipartUploads", "list_multipart_uploads", None, **arguments
-            )
+            page = self.call("ListMultipartUploads", "list_multipart_uploads", None, **arguments)
             for item in page.get("Uploads", []):
                 yield item["Key"][cut:], item["UploadId"], item["Initiated"].timestamp()
             if not page.get("IsTruncated"):

@@ -75,7 +75,8 @@ def _pack_to(registry: "S3Registry", ref: ArtifactRef, manifest: Manifest, out: 
 
     class File:
         def write(self, data: bytes, /) -> object:
-            return write_all(out, data)
+            write_all(out, data)
+            return len(data)
 
     loader = Downloader(registry.store, keys.tree(ref), registry.progress)
     try:
