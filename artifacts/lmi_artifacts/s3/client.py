@@ -7,6 +7,7 @@ from typing import Any, Final
 import boto3  # noqa: TID253 - this module is imported only for an s3:// URL
 from botocore import exceptions as failures  # noqa: TID253 - as above
 from botocore.config import Config  # noqa: TID253 - as above
+from botocore.parsers import ResponseParserError  # noqa: TID253 - as above
 
 from lmi_artifacts.errors import RegistryMisconfigured, RegistryTransient, RegistryUnavailable
 from lmi_artifacts.s3.address import Address
@@ -26,6 +27,8 @@ _NETWORK: Final = (
     failures.ReadTimeoutError,
     failures.ResponseStreamingError,
     failures.FlexibleChecksumError,
+    ResponseParserError,
+    ConnectionError,
 )
 _TRANSIENT: Final = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "503", "502",
@@ -80,7 +83,7 @@ def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa:
             signature_version="s3v4",
             connect_timeout=10,
             read_timeout=30,
-            retries={"mode": "standard", "total_max_attempts": 6},
+            retries={"mode": "standard", "total_max_attempts": 3},
             max_pool_connections=CONNECTIONS,
             s3={"addressing_style": "path"} if address.endpoint else {},
             request_checksum_calculation="when_supported",

@@ -20,7 +20,7 @@ from lmi_artifacts.s3.client import Refused, make_client, translated
 SMALL: Final = 64 * 2**20
 COPY_LIMIT: Final = 5 * 2**30
 COPY_PART: Final = 512 * 2**20
-_ATTEMPTS = 8
+_ATTEMPTS = 6
 _PAUSE = 0.05
 _DELETE_AT_ONCE = 1000
 Condition = str | None
@@ -83,8 +83,15 @@ class Store:
             own["Key"] = self.address.prefix + key
         if self.address.payer:
             own["RequestPayer"] = "requester"
-        with translated(self.address, operation, key or ""):
-            return getattr(self._client, method)(**own)
+        for attempt in range(_ATTEMPTS):
+            try:
+                with translated(self.address, operation, key or ""):
+                    return getattr(self._client, method)(**own)
+            except RegistryTransient:  # beyond what botocore itself tries again
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_PAUSE * 2**attempt)
+        raise AssertionError(operation)
 
     def encryption(self) -> dict[str, str]:
         """What creating an object says about encryption."""
