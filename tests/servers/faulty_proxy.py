@@ -1,4 +1,4 @@
-"""An HTTP proxy that fails on purpose: errors, resets, truncated and stalled answers, flipped bytes.
+"""An HTTP proxy that fails on purpose: errors, resets, truncated, stalled and flipped answers.
 
 Deterministic for a seed and an order of requests. It speaks plain HTTP/1.1 to one S3 server.
 """

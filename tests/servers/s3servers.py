@@ -84,7 +84,7 @@ class Bucket:
         key = f"team/models/artifacts/{ref.name}/{ref.digest.hex}/{path}"
         return Object(self.server.client(), self.bucket, key)
 
-    def keys(self) -> list[str]:
+    def stored_keys(self) -> list[str]:
         pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         return [item["Key"] for page in pages for item in page.get("Contents", [])]
 
