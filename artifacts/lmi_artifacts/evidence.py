@@ -92,9 +92,9 @@ def sbom(manifest: Manifest, packages: Mapping[str, str]) -> Statement:
     Raises:
         ModuleNotFoundError: cyclonedx-python-lib is not installed.
     """
-    from cyclonedx.model.bom import Bom  # noqa: TID253 - loaded only where a list is made
-    from cyclonedx.model.component import Component, ComponentType  # noqa: TID253 - as above
-    from cyclonedx.output.json import JsonV1Dot6  # noqa: TID253 - as above
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.model.component import Component, ComponentType
+    from cyclonedx.output.json import JsonV1Dot6
 
     bom = Bom(
         components=[

@@ -10,7 +10,6 @@ from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry
 from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT
-from lmi_compile.attest import evidence_of
 from lmi_compile.errors import CompileError, Interrupted, ProofFailed, VerificationFailed
 from lmi_compile.events import Emit, StepFinished, StepLine, StepStarted, StepWaits
 from lmi_compile.plan import Plan, PlannedStep

@@ -185,6 +185,8 @@ class Seaweed:
             f"-s3.port={ports[0]}", f"-s3.config={folder}/s3.json", "-s3.iam=false", "-filer=true",
             "-volume.max=300", "-master.volumeSizeLimitMB=256", f"-master.port={ports[1]}",
             f"-volume.port={ports[2]}", f"-filer.port={ports[3]}", "-master.telemetry=false",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
         ]  # fmt: skip
         self.start()
 

@@ -180,9 +180,7 @@ def test_promotion_is_recorded_and_rolled_back(registry: Registry, publish: Publ
         rollback(registry, "tiny", "never", "no such tag")
 
 
-def test_a_policy_says_every_reason(
-    registry: Registry, publish: Publish, tree: Path, manifest_of: Callable[..., Manifest]
-) -> None:
+def test_a_policy_says_every_reason(registry: Registry, publish: Publish) -> None:
     bad = publish("1", decided=False)
     strict = Policy(require=("signed", "verified", "proven"), max_age_days=-1)
     with pytest.raises(ArtifactRefused) as caught:

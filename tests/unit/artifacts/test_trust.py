@@ -1,6 +1,5 @@
 """Signatures: what they cover, and what a policy makes of them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
