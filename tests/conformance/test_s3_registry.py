@@ -312,6 +312,32 @@ def test_a_killed_pull_goes_on_where_it_was(bucket: Bucket, tree: Path, tmp_path
     check_tree(tmp_path / "dest", manifest_of(tree), rehash=True)
 
 
+def test_a_killed_publish_sends_only_what_is_missing(bucket: Bucket, tree: Path) -> None:
+    (tree / "weights.safetensors").write_bytes(random.Random(4).randbytes(2**20) * 80)
+    manifest = manifest_of(tree)
+
+    class Stopped(BaseException):
+        pass
+
+    parts = 0
+
+    def stop(where: str) -> None:
+        nonlocal parts
+        parts += where == "between parts"
+        if parts == 4:
+            raise Stopped
+
+    killed = opened(bucket.url)
+    killed.checkpoint = stop
+    with pytest.raises(Stopped):
+        killed.publish(tree, manifest)
+    assert open_registry(bucket.url).list() == ()
+    again = opened(bucket.url)
+    ref = again.publish(tree, manifest).ref
+    assert 0 < again.store.requests["UploadPart"] <= 6  # of ten
+    again.check(ref, rehash=True)
+
+
 def test_a_revoked_artifact_is_refused_at_once(bucket: Bucket, tree: Path, tmp_path: Path) -> None:
     registry = open_registry(bucket.url)
     ref = registry.publish(tree, manifest_of(tree)).ref
