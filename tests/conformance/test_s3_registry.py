@@ -87,7 +87,7 @@ def _all(workers: list[multiprocessing.context.ForkProcess]) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(300)
+        worker.join(900)
     assert [worker.exitcode for worker in workers] == [0] * len(workers)
 
 
@@ -336,6 +336,43 @@ def test_a_killed_publish_sends_only_what_is_missing(bucket: Bucket, tree: Path)
     ref = again.publish(tree, manifest).ref
     assert 0 < again.store.requests["UploadPart"] <= 6  # of ten
     again.check(ref, rehash=True)
+
+
+class _Expiring(FaultyProxy):
+    """The session token expires in the middle of an upload."""
+
+    left = 12
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        if "partNumber" in handler.path:
+            self.left -= 1
+        if self.left > 0:
+            super().serve(handler)
+            return
+        handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
+        data = b"<Error><Code>ExpiredToken</Code><Message>no</Message></Error>"
+        handler.send_response_only(400)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+
+def test_a_token_that_expires_in_the_middle_is_named_and_resumed(
+    bucket: Bucket, tree: Path
+) -> None:
+    (tree / "weights.safetensors").write_bytes(random.Random(5).randbytes(2**20) * 160)
+    manifest = manifest_of(tree)
+    proxy = _Expiring(bucket.server.endpoint, rate=0.0)
+    try:
+        url = Server(kind="seaweed", endpoint=proxy.endpoint).url(bucket.bucket, "team/models")
+        with pytest.raises(RegistryMisconfigured, match="session token has expired"):
+            open_registry(url).publish(tree, manifest)
+    finally:
+        proxy.close()
+    assert open_registry(bucket.url).list() == ()
+    again = opened(bucket.url)
+    again.publish(tree, manifest)
+    assert again.store.requests["UploadPart"] < 20  # of twenty
 
 
 def test_a_revoked_artifact_is_refused_at_once(bucket: Bucket, tree: Path, tmp_path: Path) -> None:
