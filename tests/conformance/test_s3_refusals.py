@@ -97,7 +97,7 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         monkeypatch.delenv(name)
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "absent"))
-    with pytest.raises(RegistryMisconfigured, match="no usable credentials.*AWS_PROFILE"):
+    with pytest.raises(RegistryMisconfigured, match=r"no usable credentials.*AWS_PROFILE"):
         open_registry("s3://some-bucket/x?endpoint=http://127.0.0.1:9").resolve("tiny:prod")
     with pytest.raises(RegistryMisconfigured, match="nobody"):
         open_registry("s3://some-bucket/x?profile=nobody").resolve("tiny:prod")

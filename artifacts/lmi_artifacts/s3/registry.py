@@ -6,7 +6,6 @@ through all artifacts to find one.
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
@@ -17,7 +16,6 @@ from lmi_artifacts.errors import (
     ArtifactRefused,
     PublishFailed,
     ReferenceAmbiguous,
-    RegistryUnavailable,
 )
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
@@ -37,6 +35,7 @@ from lmi_artifacts.s3.address import Address
 from lmi_artifacts.s3.catalog import Catalog
 from lmi_artifacts.s3.download import Downloader
 from lmi_artifacts.s3.lease import Lease
+from lmi_artifacts.s3.listing import is_visible, nearest, summaries
 from lmi_artifacts.s3.pointers import Actions, Index, Tags
 from lmi_artifacts.s3.store import Store
 from lmi_artifacts.s3.tarpull import check_tar, fetch_tar, verify_stored_tar
@@ -329,13 +328,10 @@ class S3Registry(S3Upkeep):
                 raise ReferenceAmbiguous(text, sorted(map(str, found)))
         else:
             found = self._newest(str(wanted.name))
-        if not found or not (wanted.tag or self._is_there(found[0])):
+        if not found or not (wanted.tag or self._is_visible(found[0])):
             raise ArtifactNotFound(text, self.url, self._nearest(text))
         self.manifest(found[0])
         return found[0]
-
-    def _is_there(self, ref: ArtifactRef) -> bool:
-        return self._is_visible(ref)
 
     def _newest(self, name: str) -> list[ArtifactRef]:
         for ref in self._index.newest(name, 20):
@@ -344,7 +340,7 @@ class S3Registry(S3Upkeep):
         return []
 
     def _is_visible(self, ref: ArtifactRef) -> bool:
-        return self.store.head(keys.home(ref) + keys.MANIFEST) is not None
+        return is_visible(self.store, ref)
 
     def find_action(self, key: str) -> Action | None:
         """Find what a build with this key published, or None."""
@@ -365,51 +361,10 @@ class S3Registry(S3Upkeep):
 
     def list(self) -> tuple[Summary, ...]:
         """Give every artifact, by name and then newest first."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            refs = [ref for name in self._index.names() for ref in self._index.newest(name)]
-            tags = {name: self._tags.of(name) for name in {ref.name for ref in refs}}
-            found = pool.map(lambda ref: self._summary(ref, tags[ref.name]), refs)
-            return tuple(summary for summary in found if summary is not None)
-
-    def _summary(self, ref: ArtifactRef, tags: dict[str, Digest]) -> Summary | None:
-        entry = self.store.head(keys.home(ref) + keys.MANIFEST)
-        if entry is None:
-            return None
-        size, files, simulated = 0, 0, False
-        types: tuple[str, ...] = ()
-        problems: tuple[str, ...] = ()
-        try:
-            manifest = self._read(ref)
-            size, files, simulated = manifest.size, len(manifest.files), manifest.simulated
-            types = tuple(item.predicate_type for item in saying.read(self.store, ref))
-        except ArtifactRefused as error:
-            problems = error.problems
-        packed = self.store.head(keys.packed(ref)) is not None
-        return Summary(
-            ref=ref,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.modified)),
-            size=size,
-            files=files,
-            tags=tuple(sorted(tag for tag, digest in tags.items() if digest == ref.digest)),
-            layouts=("prefix", "tar.gz") if packed else ("prefix",),
-            statements=types,
-            simulated=simulated,
-            problems=problems,
-        )
+        return summaries(self.store, self._read)
 
     def _nearest(self, text: str) -> tuple[str, ...]:
-        """Give the references there that look most like one that is not."""
-        from difflib import get_close_matches  # noqa: PLC0415 - only a failure needs it
-
-        name = text.partition("@")[0].partition(":")[0]
-        try:
-            refs = [ref for ref in self._index.newest(name, 20) if self._is_visible(ref)][:3]
-            if refs:
-                tags = [f"{name}:{tag}" for tag in self._tags.of(name)]
-                return (*tags[:3], *map(str, refs))
-            return tuple(get_close_matches(name, self._index.names(), cutoff=0.5))
-        except (RegistryUnavailable, ArtifactRefused):
-            return ()
+        return nearest(self.store, text)
 
 
 def _local(dest: Path, ref: ArtifactRef) -> Manifest | None:
