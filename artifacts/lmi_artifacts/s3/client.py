@@ -8,6 +8,7 @@ import boto3  # noqa: TID253 - this module is imported only for an s3:// URL
 from botocore import exceptions as failures  # noqa: TID253 - as above
 from botocore.config import Config  # noqa: TID253 - as above
 from botocore.parsers import ResponseParserError  # noqa: TID253 - as above
+from urllib3.exceptions import HTTPError
 
 from lmi_artifacts.errors import RegistryMisconfigured, RegistryTransient, RegistryUnavailable
 from lmi_artifacts.s3.address import Address
@@ -29,6 +30,7 @@ _NETWORK: Final = (
     failures.FlexibleChecksumError,
     ResponseParserError,
     ConnectionError,
+    HTTPError,
 )
 _TRANSIENT: Final = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "503", "502",

@@ -110,12 +110,10 @@ class Index:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def add(self, ref: ArtifactRef, nanoseconds: int) -> str:
-        """Enter an artifact, before it becomes visible; gives the key that only this call made."""
-        key = keys.newest(ref, nanoseconds)
-        self._store.put(key, b"")
+    def add(self, ref: ArtifactRef, nanoseconds: int) -> None:
+        """Enter an artifact, before it becomes visible."""
+        self._store.put(keys.newest(ref, nanoseconds), b"")
         self._store.put(keys.by_digest(ref), b"")
-        return key
 
     def names(self) -> tuple[str, ...]:
         """Give every name."""

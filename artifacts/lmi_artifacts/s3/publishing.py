@@ -9,7 +9,7 @@ from typing import Final
 
 from lmi_artifacts.bundle import Content, read_checked, write_stream
 from lmi_artifacts.digest import JSONValue
-from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.errors import ArtifactRefused, RegistryUnavailable
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.reference import ArtifactRef
@@ -58,13 +58,13 @@ def create(job: Job, tree: Path, said: Sequence[Statement], layouts: Collection[
         pack_from(job, tree)
     for statement in said:
         saying.add(job.store, job.ref, statement)
-    entry = Index(job.store).add(job.ref, time.time_ns())
+    Index(job.store).add(job.ref, time.time_ns())
     job.checkpoint("between complete and manifest")
     job.lease.confirm()
     try:
         job.store.put(keys.home(job.ref) + keys.MANIFEST, job.manifest.to_bytes(), "absent")
     except Conflict:
-        job.store.delete([entry])
+        # The entry stays: after a lost answer it is the only one. Two of one artifact are read as one.
         return False
     job.checkpoint("between manifest and tag")
     return True
@@ -128,8 +128,8 @@ def _send_shared(job: Job, file: ManifestFile) -> bool:
         case {"key": str(source), "etag": str(etag), "size": file.size}:
             try:
                 job.store.copy(source, keys.tree(job.ref) + file.path, file.size, etag)
-            except Refused:
-                return False
+            except (Refused, RegistryUnavailable):
+                return False  # gone, changed, or not to be copied: then it is sent
             copied = job.store.head(keys.tree(job.ref) + file.path)
             if copied is None or copied.size != file.size:
                 return False
