@@ -64,7 +64,7 @@ def create(job: Job, tree: Path, said: Sequence[Statement], layouts: Collection[
     try:
         job.store.put(keys.home(job.ref) + keys.MANIFEST, job.manifest.to_bytes(), "absent")
     except Conflict:
-        # The entry stays: after a lost answer it is the only one. Two of one artifact are read as one.
+        # The index entry stays: after a lost answer it is the only one; two are read as one.
         return False
     job.checkpoint("between manifest and tag")
     return True
