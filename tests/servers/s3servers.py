@@ -181,7 +181,8 @@ class Seaweed:
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
         (folder / "data").mkdir(exist_ok=True)
         self._argv = [
-            binary, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}/data", "-s3",
+            binary, f"-logdir={folder}", "server",
+            "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}/data", "-s3",
             f"-s3.port={ports[0]}", f"-s3.config={folder}/s3.json", "-s3.iam=false", "-filer=true",
             "-volume.max=5000", "-master.volumeSizeLimitMB=256", f"-master.port={ports[1]}",
             f"-volume.port={ports[2]}", f"-filer.port={ports[3]}", "-master.telemetry=false",
