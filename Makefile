@@ -20,7 +20,7 @@ $(READY): $(SETUP)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q 'pip>=25.1'
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot]' --group dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot,trust]' --group dev
 	$(BIN)/pip install -q --no-deps --target .venv/modelopt $(MODELOPT)
 	@touch $@
 
@@ -63,6 +63,10 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/planner_error.py
+
+.PHONY: chaos
+chaos: $(READY) ## faults and kills between publishers, pullers, gc and a real S3 server
+	$(BIN)/python tests/chaos/chaos.py
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here

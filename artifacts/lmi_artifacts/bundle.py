@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol, TypeAlias
 
 from isal import isal_zlib  # noqa: TID253 - this module is imported only where a tar.gz is written
 
@@ -22,6 +23,17 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
+class Out(Protocol):
+    """What takes the archive's bytes, in order."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take some."""
+
+
+Content: TypeAlias = Callable[[ManifestFile, Callable[[bytes], object]], None]
+"""Gives one file's verified content, piece by piece, to the callable."""
+
+
 def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
     """Pack a tree as `dest`: the same tree gives the same bytes; memory stays bounded.
 
@@ -34,7 +46,7 @@ def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
     temporary = aside(dest)
     try:
         with temporary.open("xb") as out:
-            _write(tree, manifest, out)
+            write_stream(manifest, lambda file, put: read_checked(tree / file.path, file, put), out)
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(dest)
@@ -43,19 +55,29 @@ def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
     fsync_folder(dest.parent)
 
 
-def _write(tree: Path, manifest: Manifest, out: BinaryIO) -> None:
+def write_stream(manifest: Manifest, content: Content, out: Out) -> None:
+    """Write an archive to anything that takes bytes; raises what `content` and `out` raise."""
     gzip: _Compressor = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
+
+    def put(data: bytes) -> None:
+        out.write(gzip.compress(data))
+
     data = manifest.to_bytes()
-    out.write(gzip.compress(manifest_header(len(data)) + data + padding(len(data))))
+    put(manifest_header(len(data)) + data + padding(len(data)))
     for file, header in members(manifest):
-        out.write(gzip.compress(header))
-        _write_content(tree / file.path, file, gzip, out)
-        out.write(gzip.compress(padding(file.size)))
-    out.write(gzip.compress(END))
+        put(header)
+        content(file, put)
+        put(padding(file.size))
+    put(END)
     out.write(gzip.flush())
 
 
-def _write_content(source: Path, file: ManifestFile, gzip: _Compressor, out: BinaryIO) -> None:
+def read_checked(source: Path, file: ManifestFile, put: Callable[[bytes], object]) -> None:
+    """Read one file and give its content away, checked.
+
+    Raises:
+        ArtifactRefused: it is not what the manifest says; what was given away must be dropped.
+    """
     hashed = hashlib.sha256()
     size = 0
     try:
@@ -66,6 +88,6 @@ def _write_content(source: Path, file: ManifestFile, gzip: _Compressor, out: Bin
         while chunk := stream.read(_CHUNK):
             hashed.update(chunk)
             size += len(chunk)
-            out.write(gzip.compress(chunk))
+            put(chunk)
     if size != file.size or hashed.hexdigest() != file.sha256:
         raise ArtifactRefused(str(source), ["its content is not what the manifest says"])

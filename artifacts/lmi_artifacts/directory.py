@@ -29,11 +29,20 @@ from lmi_artifacts.errors import (
     RegistryUnavailable,
 )
 from lmi_artifacts.files import fsync_folder, link_new, write_new
+from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
 from lmi_artifacts.pointers import Actions, Tags
-from lmi_artifacts.pulling import pull_tar_gz, pull_tree
+from lmi_artifacts.pulling import for_rank, pull_tar_gz, pull_tree
 from lmi_artifacts.reference import ArtifactRef, parse_reference
-from lmi_artifacts.registry import GARBAGE_SECONDS, Action, Layout, Published, Pulled, Summary
+from lmi_artifacts.registry import (
+    GARBAGE_SECONDS,
+    Action,
+    Inspected,
+    Layout,
+    Published,
+    Pulled,
+    Summary,
+)
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.tarform import TAR_NAME, tar_size
 from lmi_artifacts.tree import check_tree, copy_file
@@ -41,7 +50,7 @@ from lmi_artifacts.tree import check_tree, copy_file
 _THERE = {errno.EEXIST, errno.ENOTEMPTY}
 
 
-class FolderRegistry:
+class FolderRegistry(FolderUpkeep):
     """The `Registry` Protocol on a folder; any number of processes may share it."""
 
     def __init__(self, root: Path, *, allow_simulated: bool = False) -> None:
@@ -157,9 +166,6 @@ class FolderRegistry:
 
     # ---------------------------------------------------------------- reading
 
-    def _home(self, ref: ArtifactRef) -> Path:
-        return self._artifacts / ref.name / ref.digest.hex
-
     def manifest(self, ref: ArtifactRef) -> Manifest:
         """Read an artifact's manifest, checked against the reference's digest."""
         with self._reading():
@@ -197,6 +203,11 @@ class FolderRegistry:
         with self._reading():
             return self._statements(ref)
 
+    def inspect(self, ref: ArtifactRef) -> Inspected:
+        """Read all that a decision about an artifact needs."""
+        manifest, revoked = self.manifest(ref), self.revocation(ref)
+        return Inspected(manifest=manifest, statements=self.statements(ref), revoked=revoked)
+
     def _statements(self, ref: ArtifactRef) -> tuple[Statement, ...]:
         folder = self._home(ref) / staging.STATEMENTS
         statements: list[Statement] = []
@@ -233,9 +244,12 @@ class FolderRegistry:
         if rehash:
             _verify_tar(path, ref)
 
-    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+    def pull(
+        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+    ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol."""
         manifest = self.manifest(ref)
+        self.refuse_revoked(ref)
         home = self._home(ref)
         match layout:
             case "prefix":
@@ -243,7 +257,7 @@ class FolderRegistry:
                 def fetch(file: ManifestFile, target: Path) -> None:
                     copy_file(home / staging.TREE / file.path, target, file)
 
-                return pull_tree(manifest, dest, fetch)
+                return pull_tree(for_rank(manifest, rank), dest, fetch)
             case "tar.gz":
                 return pull_tar_gz(
                     manifest,

@@ -104,3 +104,19 @@ class RegistryUnavailable(ArtifactsError):
         super().__init__(f"the registry {url} cannot be used: {cause}")
         self.url = url
         self.cause = cause
+
+
+class RegistryMisconfigured(RegistryUnavailable):
+    """Credentials, a permission, a bucket or a setting is missing; says which."""
+
+
+class RegistryTransient(RegistryUnavailable):
+    """The registry did not answer, or answered that it is busy; a later try may succeed."""
+
+
+class ArtifactRevoked(ArtifactRefused):
+    """Somebody took an artifact back: it must not be used any more."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(what, [f"it was revoked: {reason}"])
+        self.reason = reason

@@ -2,8 +2,10 @@
 
 import fcntl
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from lmi_artifacts.digest import digest_file
@@ -15,9 +17,40 @@ from lmi_artifacts.tree import check_tree, read_manifest, write_manifest
 
 Fetch = Callable[[ManifestFile, Path], None]
 """Write one file, verified and fsynced, at a path that does not exist yet."""
+Announce = Callable[[Sequence[ManifestFile], Path], None]
+"""Told which files will be fetched, in order, and a folder that a killed pull leaves behind."""
 
 
-def pull_tree(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled:
+def _silence(files: Sequence[ManifestFile], partial: Path) -> None:
+    del files, partial
+
+
+_RANK = re.compile(r"(?:^|[._/-])rank[_-]?([0-9]+)(?=[._/-]|$)")
+
+
+def for_rank(manifest: Manifest, rank: int | None) -> Manifest:
+    """Leave out what belongs to other ranks, by the names that engines and shards carry.
+
+    `rank3.engine`, `model-rank-3.safetensors` and `rank3/...` belong to rank 3; what names no rank
+    belongs to all. None keeps everything.
+
+    Raises:
+        ArtifactRefused: no file names that rank.
+    """
+    if rank is None:
+        return manifest
+    ranks = {file.path: {int(text) for text in _RANK.findall(file.path)} for file in manifest.files}
+    known = sorted(set().union(*ranks.values()))
+    if rank not in known:
+        there = f"it has the ranks {', '.join(map(str, known))}" if known else "it has no ranks"
+        raise ArtifactRefused(f"{manifest.name}@{manifest.digest}", [f"no rank {rank}: {there}"])
+    kept = tuple(one for one in manifest.files if not ranks[one.path] or rank in ranks[one.path])
+    return replace(manifest, files=kept)
+
+
+def pull_tree(
+    manifest: Manifest, dest: Path, fetch: Fetch, announce: Announce = _silence
+) -> Pulled:
     """Bring an artifact's tree to `dest`.
 
     The tree grows in a hidden folder beside `dest`, locked against a second puller; a killed pull
@@ -31,18 +64,20 @@ def pull_tree(manifest: Manifest, dest: Path, fetch: Fetch) -> Pulled:
     partial = dest.with_name(f".{dest.name[:100]}.{manifest.digest.hex[:16]}.partial")
     try:
         while True:
-            if _is_up_to_date(dest, manifest):
+            if is_up_to_date(dest, manifest):
                 with suppress(OSError):
                     partial.rmdir()  # a puller that came second, or died at the end, leaves it
                 return Pulled(path=dest, up_to_date=True, fetched=0, reused=len(manifest.files))
-            pulled = _pull(manifest, dest, partial, fetch)
+            pulled = _pull(manifest, dest, partial, fetch, announce)
             if pulled is not None:
                 return pulled
     except OSError as error:
         raise PullFailed(str(dest), str(error)) from error
 
 
-def _pull(manifest: Manifest, dest: Path, partial: Path, fetch: Fetch) -> Pulled | None:
+def _pull(
+    manifest: Manifest, dest: Path, partial: Path, fetch: Fetch, announce: Announce
+) -> Pulled | None:
     """Fill the hidden folder and rename it; None where another puller was there meanwhile."""
     partial.mkdir(parents=True, exist_ok=True)
     try:
@@ -51,10 +86,13 @@ def _pull(manifest: Manifest, dest: Path, partial: Path, fetch: Fetch) -> Pulled
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_still(partial, lock) or _is_up_to_date(dest, manifest):
+        if not _is_still(partial, lock) or is_up_to_date(dest, manifest):
             return None
         tree = partial / "tree"
-        reused = _fill(manifest, tree, partial / "incoming", fetch)
+        whole = _whole(manifest, tree)
+        missing = [file for file in manifest.files if file.path not in whole]
+        announce(missing, partial)
+        _fill(missing, tree, partial / "incoming", fetch)
         write_manifest(tree, manifest)
         for folder, _, _ in os.walk(tree):
             fsync_folder(Path(folder))
@@ -63,8 +101,7 @@ def _pull(manifest: Manifest, dest: Path, partial: Path, fetch: Fetch) -> Pulled
         fsync_folder(dest.parent)
     finally:
         os.close(lock)
-    fetched = len(manifest.files) - reused
-    return Pulled(path=dest, up_to_date=False, fetched=fetched, reused=reused)
+    return Pulled(path=dest, up_to_date=False, fetched=len(missing), reused=len(whole))
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
@@ -74,8 +111,8 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _fill(manifest: Manifest, tree: Path, incoming: Path, fetch: Fetch) -> int:
-    """Make `tree` exactly the manifest's files; give how many were whole already."""
+def _whole(manifest: Manifest, tree: Path) -> set[str]:
+    """Remove from `tree` what is not exactly the manifest's; give what is whole already."""
     tree.mkdir(exist_ok=True)
     wanted = {file.path: file for file in manifest.files}
     whole: set[str] = set()
@@ -86,15 +123,16 @@ def _fill(manifest: Manifest, tree: Path, incoming: Path, fetch: Fetch) -> int:
                 whole.add(file.path)
             else:
                 path.unlink()
-    for file in manifest.files:
-        if file.path in whole:
-            continue
+    return whole
+
+
+def _fill(missing: Sequence[ManifestFile], tree: Path, incoming: Path, fetch: Fetch) -> None:
+    for file in missing:
         incoming.unlink(missing_ok=True)
         fetch(file, incoming)
         target = tree / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         incoming.rename(target)
-    return len(whole)
 
 
 def _is_whole(path: Path, file: ManifestFile) -> bool:
@@ -106,7 +144,7 @@ def _is_whole(path: Path, file: ManifestFile) -> bool:
     return True
 
 
-def _is_up_to_date(dest: Path, manifest: Manifest) -> bool:
+def is_up_to_date(dest: Path, manifest: Manifest) -> bool:
     """Compare manifests and sizes; refuse a destination that holds anything else.
 
     Raises:

@@ -14,6 +14,7 @@ from lmi_artifacts.manifest import NAME
 
 TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
+_WHOLE: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -77,3 +78,15 @@ def _digits(text: str, digits: str) -> str:
     if _PREFIX.fullmatch(digits) is None:
         raise ReferenceInvalid(text, "needs 8 to 64 lower-case hex digits after sha256:")
     return digits
+
+
+def exact(text: str) -> ArtifactRef | None:
+    """Read `name@sha256:<64 hex>`, which needs no registry to be understood; else None.
+
+    Raises:
+        ReferenceInvalid: the text is not a reference at all.
+    """
+    found = parse_reference(text)
+    if found.name is None or found.digest_prefix is None or len(found.digest_prefix) != _WHOLE:
+        return None
+    return ArtifactRef(name=found.name, digest=Digest(hex=found.digest_prefix))

@@ -5,12 +5,12 @@ makes the artifact visible (exclusive: If-None-Match), then the action index and
 are immutable; only tags move, by compare-and-swap. Readers verify every byte they use.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from lmi_artifacts.digest import Digest
+from lmi_artifacts.digest import Digest, JSONValue
 from lmi_artifacts.errors import RegistryUnavailable
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
@@ -71,6 +71,40 @@ class Summary:
     statements: tuple[str, ...]
     simulated: bool
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What choosing among artifacts needs to know of one.
+
+    Attributes:
+        ref: the artifact.
+        created: seconds since 1970.
+        serving: the manifest's hardware and container images.
+        quantization: the recipe's method, `none` where there is none.
+        simulated: whether a simulator made it.
+    """
+
+    ref: ArtifactRef
+    created: float
+    serving: Mapping[str, JSONValue]
+    quantization: str
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """All that a decision about one artifact needs.
+
+    Attributes:
+        manifest: checked against the digest.
+        statements: oldest first, each checked.
+        revoked: the reason it was taken back for, or None.
+    """
+
+    manifest: Manifest
+    statements: tuple[Statement, ...]
+    revoked: str | None
 
 
 class Registry(Protocol):
@@ -159,13 +193,16 @@ class Registry(Protocol):
         `rehash` reads every byte, statements and the tar.gz included.
         """
 
-    def pull(self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix") -> Pulled:
+    def pull(
+        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+    ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; resumes a killed pull.
 
         Args:
             ref: the artifact.
             dest: the folder for `prefix`, the file for `tar.gz`.
             layout: the form to get it in.
+            rank: leave out the files of other ranks; only for `prefix`.
 
         Raises:
             PullFailed: `dest` holds something else, or cannot be written.
@@ -176,12 +213,33 @@ class Registry(Protocol):
     ) -> tuple[str, ...]:
         """Remove what crashed publishers left, and say what; living publishers are left alone."""
 
+    def inspect(self, ref: ArtifactRef) -> Inspected:
+        """Read all that a decision about an artifact needs, in as few requests as possible."""
+
+    def revocation(self, ref: ArtifactRef) -> str | None:
+        """Give the reason an artifact was revoked for, or None."""
+
+    def refuse_revoked(self, ref: ArtifactRef) -> None:
+        """Raise ArtifactRevoked where an artifact was taken back; `pull` does it by itself."""
+
+    def mark_revoked(self, ref: ArtifactRef, reason: str) -> None:
+        """Take an artifact back; from now on every `pull` refuses it."""
+
+    def tagged(self, tag: str, model: str) -> tuple[Candidate, ...]:
+        """Give what carries a tag and was made of a model (its id or name), newest first."""
+
+    def remove(self, ref: ArtifactRef) -> tuple[str, ...]:
+        """Remove one artifact that nothing points at; gives what went.
+
+        Nothing goes where somebody is publishing the same artifact.
+        """
+
 
 def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
     """Open a registry by its URL; opening touches nothing.
 
     Args:
-        url: a folder's path or `file://` URL.
+        url: a folder's path, `file://` URL, or `s3://bucket/prefix` (see `s3.address.FORM`).
         allow_simulated: accept artifacts that a simulator made; for tests' own registries.
 
     Raises:
@@ -195,9 +253,15 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
             raise RegistryUnavailable(repr(url), "the URL is empty")
         return FolderRegistry(Path(url), allow_simulated=allow_simulated)
     if scheme == "s3":
-        raise RegistryUnavailable(
-            url, "S3 registries are not built yet; use a folder, or a mounted file system"
-        )
+        from lmi_artifacts.s3.address import parse_address  # noqa: PLC0415 - as above
+
+        address = parse_address(url)
+        try:
+            from lmi_artifacts.s3.registry import S3Registry  # noqa: PLC0415 - loads boto3
+        except ModuleNotFoundError as error:
+            cause = f"{error.name} is not installed; pip install 'lmi-compile[s3]'"
+            raise RegistryUnavailable(address.url, cause) from None
+        return S3Registry(address, allow_simulated=allow_simulated)
     if scheme != "file":
         raise RegistryUnavailable(url, "use a folder's path or a file:// URL")
     from urllib.parse import unquote  # noqa: PLC0415 - costs milliseconds that plain paths save

@@ -24,6 +24,7 @@ from lmi_artifacts.errors import (
     PullFailed,
     ReferenceAmbiguous,
     ReferenceInvalid,
+    RegistryTransient,
     RegistryUnavailable,
     TagMoved,
 )
@@ -148,6 +149,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (PullFailed, ExitCode.PUBLISH_FAILED),
     (ReferenceInvalid, ExitCode.USAGE),
     (ReferenceAmbiguous, ExitCode.USAGE),
+    (RegistryTransient, ExitCode.TRANSIENT),
     (RegistryUnavailable, ExitCode.ENVIRONMENT),
     (TagMoved, ExitCode.TRANSIENT),
     (ArtifactsError, ExitCode.REFUSED),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue, digest_json
-from lmi_compile.errors import ModelFault, Unsupported
+from lmi_compile.errors import EnvironmentFault, ModelFault, Transient
 from lmi_compile.host import installed_version
 from lmi_compile.models.identity import architecture_of, directory_digests, read_config
 from lmi_compile.models.source import (
@@ -56,7 +56,8 @@ def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> 
 
     Raises:
         ModelFault: the model's text or its directory is not usable.
-        Unsupported: its kind of source is not built yet.
+        EnvironmentFault: what its kind of source needs is not here.
+        Transient: a hub or a bucket did not answer.
     """
     source = parse_source(recipe.model.id, base)
     match source:
@@ -64,26 +65,10 @@ def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> 
             return _from_pypi(recipe, source, base)
         case DirectorySource():
             return _from_directory(source.path, hash_file)
-        case HubSource() | S3Source() if recipe.model.config is not None:
-            return _from_afar(recipe, base)
-        case HubSource() | S3Source():
-            what = f"model {recipe.model.id}: models from a hub or from S3 are not built yet"
-            fix = "download it and name the directory, or use pypi://"
-            raise Unsupported(what, fix=fix)
-
-
-def _from_afar(recipe: Recipe, base: Path) -> PlannedModel:
-    """Planned by its config.json alone; the fetch step then says what it cannot do yet."""
-    model = recipe.model
-    config = read_config(base / str(model.config))
-    architecture = architecture_of(config)
-    named: dict[str, JSONValue] = {"id": model.id, "revision": model.revision}
-    return PlannedModel(
-        steps=_steps({"kind": "hub", **named}, {}, architecture),
-        identity=named,
-        architecture=architecture,
-        config=config,
-    )
+        case HubSource():
+            return _from_hub(recipe, source, base)
+        case S3Source():
+            return _from_bucket(recipe, source, base)
 
 
 def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
@@ -109,6 +94,54 @@ def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
     )
 
 
+def _from_hub(recipe: Recipe, source: HubSource, base: Path) -> PlannedModel:
+    """A commit is planned without a network, and so is a model whose config.json is given.
+
+    With a config a branch stays a name in the plan, and the fetch step refuses it: it says which
+    commit to pin. Without one, the branch is looked up here.
+    """
+    from lmi_compile.models.hub import resolve_revision  # noqa: PLC0415 - only hub models need it
+
+    config = _given_config(recipe, base)
+    revision = recipe.model.revision
+    if config is None:
+        revision = resolve_revision(source.id, revision)
+    named: dict[str, JSONValue] = {"id": source.id, "revision": revision}
+    params = {**named, "accept_license": recipe.model.accept_license}
+    architecture = None if config is None else architecture_of(config)
+    return PlannedModel(
+        steps=_steps(params, {}, architecture, "lmi_compile.models.hub:run"),
+        identity=named,
+        architecture=architecture,
+        config=config,
+    )
+
+
+def _from_bucket(recipe: Recipe, source: S3Source, base: Path) -> PlannedModel:
+    """What is there now, by ETag. With a config a plan needs no network; fetching then refuses."""
+    from lmi_compile.models.bucket import list_bucket  # noqa: PLC0415 - loads boto3
+
+    config = _given_config(recipe, base)
+    files: dict[str, JSONValue] = {}
+    try:
+        files = list_bucket(source.url)
+    except (EnvironmentFault, Transient):
+        if config is None:
+            raise
+    architecture = None if config is None else architecture_of(config)
+    params: dict[str, JSONValue] = {"url": source.url, "files": files}
+    return PlannedModel(
+        steps=_steps(params, {}, architecture, "lmi_compile.models.bucket:run"),
+        identity={"id": source.url.partition("?")[0], "sha256": digest_json(files).hex},
+        architecture=architecture,
+        config=config,
+    )
+
+
+def _given_config(recipe: Recipe, base: Path) -> dict[str, JSONValue] | None:
+    return None if recipe.model.config is None else read_config(base / recipe.model.config)
+
+
 def _from_directory(directory: Path, hash_file: Callable[[Path], str]) -> PlannedModel:
     files: dict[str, JSONValue] = dict(directory_digests(directory, hash_file))
     config = architecture = None
@@ -127,11 +160,12 @@ def _steps(
     params: Mapping[str, JSONValue],
     local_inputs: Mapping[str, str],
     expected: Mapping[str, JSONValue] | None,
+    function: str = "lmi_compile.models.fetch:run",
 ) -> tuple[Step, ...]:
     return (
         Step(
             name="fetch",
-            run=Call(function="lmi_compile.models.fetch:run", params=params),
+            run=Call(function=function, params=params),
             local_inputs=local_inputs,
         ),
         Step(

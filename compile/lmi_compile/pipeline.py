@@ -53,7 +53,7 @@ class Build:
 
     Attributes:
         artifact: the published artifact, or None when the run stopped before (`--until`).
-        path: the served tree, or the last step's outputs.
+        path: where the served tree is (a path or an S3 URL), or the last step's outputs.
         decision: the verdict's decision.
         proof: the no-JIT proof's decision.
         cached: nothing had to run.
@@ -65,7 +65,7 @@ class Build:
     """
 
     artifact: ArtifactRef | None
-    path: Path | None
+    path: Path | str | None
     decision: str
     proof: str
     cached: bool
@@ -131,7 +131,7 @@ def build(
     artifact = publish(plan, outputs["package"], statements, tools)
     return Build(
         artifact=artifact,
-        path=Path(tools.registry.location(artifact)),
+        path=tools.registry.location(artifact),
         decision=str(verdict["decision"]),
         proof=str(proof["decision"]),
         cached=False,
@@ -172,7 +172,7 @@ def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build 
         return None  # published with less than is asked for now
     return Build(
         artifact=artifact,
-        path=Path(registry.location(artifact)),
+        path=registry.location(artifact),
         decision=str(verdict["decision"]),
         proof=str(proof["decision"]),
         cached=True,

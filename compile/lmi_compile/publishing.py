@@ -8,6 +8,7 @@ from pathlib import Path
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.statement import Statement
+from lmi_compile.attest import evidence_of
 from lmi_compile.events import Doing, Note
 from lmi_compile.pipeline import Tools
 from lmi_compile.plan import Plan
@@ -47,6 +48,7 @@ def publish(
             )
             for kind, predicate in found.items()
         )
+        statements += evidence_of(manifest, found, tools.emit)
         tools.emit(Doing(text=f"publishing to {tools.registry.url}"))
         published = tools.registry.publish(
             scratch / "tree",

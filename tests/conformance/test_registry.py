@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import pytest
+from s3servers import Bucket
 
 from lmi_artifacts.digest import Digest, digest_bytes
 from lmi_artifacts.errors import (
@@ -41,7 +42,15 @@ class Place(Protocol):
     url: str
 
     def open(self, *, allow_simulated: bool = False) -> Registry: ...
-    def stored(self, ref: ArtifactRef, path: str) -> Path: ...
+    def stored(self, ref: ArtifactRef, path: str) -> "Stored": ...
+
+
+class Stored(Protocol):
+    """Something stored that may be changed or removed; a `Path` is one."""
+
+    def read_bytes(self) -> bytes: ...
+    def write_bytes(self, data: bytes, /) -> object: ...
+    def unlink(self) -> None: ...
 
 
 class Folder:
@@ -51,16 +60,18 @@ class Folder:
     def open(self, *, allow_simulated: bool = False) -> Registry:
         return open_registry(self.url, allow_simulated=allow_simulated)
 
-    def stored(self, ref: ArtifactRef, path: str) -> Path:
+    def stored(self, ref: ArtifactRef, path: str) -> Stored:
         """A stored file that may be changed or removed; `path` as the registry lays it out."""
         return Path(self.url, "artifacts", ref.name, ref.digest.hex, path)
 
 
-@pytest.fixture(params=["folder"])
+@pytest.fixture(params=["folder", "moto", "seaweed"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     match request.param:
         case "folder":
             yield Folder(tmp_path / "registry")
+        case "moto" | "seaweed" as kind:
+            yield Bucket(request.getfixturevalue(f"{kind}_server"))
         case other:
             pytest.fail(f"no such registry: {other}")
 
@@ -442,14 +453,22 @@ def test_pull_refuses_a_destination_with_other_content(
     assert list(mine.iterdir()) == [mine / "thesis.txt"]
 
 
-def _flip(path: Path) -> None:
+def _flip(path: Stored) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
 
 
-def _cut(path: Path) -> None:
+def _cut(path: Stored) -> None:
     path.write_bytes(path.read_bytes()[:-1])
+
+
+def _remove(path: Stored) -> None:
+    path.unlink()
+
+
+def _add(path: Stored) -> None:
+    path.write_bytes(b"")
 
 
 Seen = Literal["always", "by rehash"]
@@ -463,14 +482,14 @@ Seen = Literal["always", "by rehash"]
         ("tree/lmi-artifact.json", _flip, "always"),
         ("tree/weights.safetensors", _flip, "by rehash"),
         ("tree/weights.safetensors", _cut, "always"),
-        ("tree/weights.safetensors", Path.unlink, "always"),
-        ("tree/more", Path.touch, "always"),
+        ("tree/weights.safetensors", _remove, "always"),
+        ("tree/more", _add, "always"),
         ("model.tar.gz", _cut, "always"),
         ("model.tar.gz", _flip, "by rehash"),
     ],
 )
 def test_damage_is_seen(
-    place: Place, tree: Path, path: str, damage: Callable[[Path], None], seen: Seen
+    place: Place, tree: Path, path: str, damage: Callable[[Stored], None], seen: Seen
 ) -> None:
     registry = place.open()
     ref = registry.publish(tree, manifest_of(tree), layouts=["tar.gz"]).ref
@@ -486,10 +505,10 @@ def test_damage_is_seen(
         registry.check(ref, rehash=True)
 
 
-@pytest.mark.parametrize("damage", [_flip, _cut, Path.unlink])
+@pytest.mark.parametrize("damage", [_flip, _cut, _remove])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_damage_is_never_pulled(
-    place: Place, tree: Path, tmp_path: Path, damage: Callable[[Path], None], layout: Layout
+    place: Place, tree: Path, tmp_path: Path, damage: Callable[[Stored], None], layout: Layout
 ) -> None:
     registry = place.open()
     ref = registry.publish(tree, manifest_of(tree)).ref

@@ -4,11 +4,19 @@ from pathlib import Path
 
 import click
 
+from lmi_artifacts.createmodel import create_model as request
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.reference import exact
 from lmi_artifacts.registry import Layout, Summary
+from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.progress import meter
+from lmi_compile.cli.registry_verbs import keys_option
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
+
+_ROLE = "arn:aws:iam::000000000000:role/sagemaker-execution"
 
 
 @click.command("list")
@@ -31,14 +39,45 @@ def list_artifacts(*, as_json: bool, quiet: bool, verbose: bool, **flags: object
 
 @click.command()
 @click.argument("ref")
+@click.option("--create-model", is_flag=True, help="Print SageMaker's CreateModel request.")
+@click.option("--role", default=_ROLE, show_default=True, help="With --create-model.")
+@click.option("--instance-type", default="ml.c7i.4xlarge", show_default=True, help="As above.")
+@click.option("--image", help="As above: the container, where the toolchain names none.")
+@click.option(
+    "--layout", type=click.Choice(["prefix", "tar.gz"]), default="prefix", help="As above."
+)
 @settings_options
 @voice_options
-def show(ref: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+def show(
+    ref: str,
+    *,
+    create_model: bool,
+    role: str,
+    instance_type: str,
+    image: str | None,
+    layout: Layout,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
     """Show REF (name, name:tag, name@sha256:..., sha256:...): manifest and statements."""
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(read_settings(**flags))
     artifact = registry.resolve(ref)
     manifest = registry.manifest(artifact)
+    if create_model:
+        registry.refuse_revoked(artifact)
+        console.json(
+            request(
+                artifact, manifest, registry.location(artifact, layout), layout,
+                role=role, instance_type=instance_type, image=image,
+            )
+        )  # fmt: skip
+        return ExitCode.OK
+    revoked = registry.revocation(artifact)
+    if revoked is not None:
+        console.line(f"REVOKED: {revoked}")
     statements: list[JSONValue] = [item.to_json() for item in registry.statements(artifact)]
     if as_json:
         console.json(
@@ -46,6 +85,7 @@ def show(ref: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object
                 "artifact": str(artifact),
                 "manifest": manifest.to_json(),
                 "statements": statements,
+                "revoked": revoked,
                 "path": registry.location(artifact),
             }
         )
@@ -70,6 +110,9 @@ def show(ref: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object
     default="prefix",
     help="The served tree as a folder, or as model.tar.gz.",
 )
+@click.option("--rank", type=click.IntRange(0), help="Leave out the files of other ranks.")
+@click.option("--require", default="", help="Demands: signed,verified,proven.")
+@keys_option
 @settings_options
 @voice_options
 def pull(
@@ -77,6 +120,9 @@ def pull(
     destination: str,
     *,
     layout: Layout,
+    rank: int | None,
+    require: str,
+    keys: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -85,8 +131,14 @@ def pull(
     """Copy the artifact REF to DESTINATION, verified and all at once."""
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(read_settings(**flags))
-    artifact = registry.resolve(ref)
-    pulled = registry.pull(artifact, Path(destination), layout=layout)
+    artifact = exact(ref) or registry.resolve(ref)
+    demands = parse_demands(require)
+    if demands:
+        problems = refusals(artifact, registry.statements(artifact), demands, keys)
+        if problems:
+            raise ArtifactRefused(str(artifact), problems)
+    with meter(console, registry, f"pulling {artifact.name}"):
+        pulled = registry.pull(artifact, Path(destination), layout=layout, rank=rank)
     console.line("up to date" if pulled.up_to_date else f"{pulled.fetched} files fetched")
     if as_json:
         console.json(

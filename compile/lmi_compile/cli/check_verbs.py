@@ -43,7 +43,7 @@ def verify(
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(settings)
-    tree, manifest = _checked_tree(registry, artifact)
+    tree, manifest = _checked_tree(registry, artifact, settings.cache_dir)
     console.line(f"{manifest.name}: {len(manifest.files)} files, every byte as the manifest says")
     if against is None:
         if as_json:
@@ -75,7 +75,8 @@ def prove(artifact: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: 
     if tree.is_dir():
         _note_differences(tree, console)
     else:
-        tree, _ = _checked_tree(registry_of(read_settings(**flags)), artifact)
+        settings = read_settings(**flags)
+        tree, _ = _checked_tree(registry_of(settings), artifact, settings.cache_dir)
     proof = prove_tree(tree)
     report = proof.to_json()
     if as_json:
@@ -98,7 +99,7 @@ def _note_differences(tree: Path, console: Console) -> None:
         console.line(f"note: not a published artifact's bytes: {error}")
 
 
-def _checked_tree(registry: Registry, artifact: str) -> tuple[Path, Manifest]:
+def _checked_tree(registry: Registry, artifact: str, cache: Path) -> tuple[Path, Manifest]:
     """The served tree that a directory or a reference means, with every byte checked."""
     if Path(artifact).is_dir():
         tree = Path(artifact)
@@ -106,4 +107,9 @@ def _checked_tree(registry: Registry, artifact: str) -> tuple[Path, Manifest]:
         check_tree(tree, manifest, rehash=True)
         return tree, manifest
     found = registry.resolve(artifact)
+    if registry.url.startswith("s3://"):  # every byte is verified on its way here
+        pulled = registry.pull(found, cache / "pulled" / found.digest.hex)
+        manifest = registry.manifest(found)
+        check_tree(pulled.path, manifest, rehash=pulled.up_to_date)
+        return pulled.path, manifest
     return Path(registry.location(found)), registry.check(found, rehash=True)

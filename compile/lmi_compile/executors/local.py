@@ -140,6 +140,10 @@ def _environment(
     fixed = {"TMPDIR": str(staging.root / "tmp"), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if offline:
         fixed["PIP_NO_INDEX"] = "1"
+    elif step.name == "fetch":  # the one step that may ask a hub or a bucket, with credentials
+        own = ("AWS_", "HF_")
+        kept |= {name: value for name, value in os.environ.items() if name.startswith(own)}
+        fixed["HF_HUB_OFFLINE"] = "0"
     asked = {name: fill(value, inputs, staging) for name, value in step.env.items()}
     return {**kept, **fixed, **asked}
 

@@ -11,7 +11,7 @@ from lmi_compile.models.strict_json import read_object
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_BESIDE = (
+BESIDE = (
     CONFIG,
     "generation_config.json",
     "tokenizer*",
@@ -25,6 +25,7 @@ _BESIDE = (
     "LICENCE*",
     "NOTICE*",
     "COPYING*",
+    "USE_POLICY*",
 )
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SHOWN = 12
@@ -73,7 +74,7 @@ def model_files(directory: Path) -> ModelFiles:
             "it holds an adapter (adapter_config.json), not a whole model",
             "merge the adapter into its base model and save that",
         )
-    beside = tuple(name for name in present if any(fnmatchcase(name, p) for p in _BESIDE))
+    beside = tuple(name for name in present if any(fnmatchcase(name, p) for p in BESIDE))
     if INDEX in present or WEIGHTS in present:
         return _safetensors(directory, present, beside)
     return _gguf(directory, present, beside)

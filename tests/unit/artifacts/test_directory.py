@@ -286,7 +286,7 @@ def test_opening_touches_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "part"),
-    [("s3://bucket/prefix", "not built yet"), ("http://x/y", "file://"), ("", "empty"),
+    [("s3://B/prefix", "bucket's name"), ("http://x/y", "file://"), ("", "empty"),
      ("file://host/path", "three slashes"), ("file://path", "three slashes")],
 )  # fmt: skip
 def test_other_urls_are_explained(url: str, part: str) -> None:

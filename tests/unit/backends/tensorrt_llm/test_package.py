@@ -20,8 +20,6 @@ from lmi_compile.backends.tensorrt_llm.failures import explain
 from lmi_compile.backends.tensorrt_llm.probes import device_report
 from lmi_compile.backends.tensorrt_llm.recognise import recognised
 from lmi_compile.errors import EnvironmentFault, ModelFault, ToolFailed, Unsupported
-from lmi_compile.models.hub import explain as explain_hub
-from lmi_compile.models.hub import fetch_hub
 
 LIMITS = {"max_batch_size": 4, "max_input_len": 96, "max_seq_len": 192, "max_num_tokens": 192}
 PLANNED = {
@@ -209,27 +207,6 @@ def test_another_place_than_the_toolchain_says_is_exit_8(found: dict[str, Any], 
     assert text in error.why
     right = {"tensorrt_llm": "1.2.1", "tensorrt": "10", "gpus": [GPU]}
     assert device_report.differences(right, expected) == []
-
-
-class _Refused(Exception):
-    def __init__(self, status: int) -> None:
-        super().__init__(f"{status} Client Error")
-        self.response = type("Response", (), {"status_code": status})()
-
-
-@pytest.mark.parametrize(("status", "word"), [(401, "no token was given"), (403, "no access")])
-def test_a_gated_model_says_what_to_do(status: int, word: str) -> None:
-    error = explain_hub("meta-llama/Llama-2-7b-hf", _Refused(status))
-    assert isinstance(error, ModelFault)
-    assert f"HTTP {status}" in error.what
-    assert word in error.why
-    assert "HF_TOKEN" in error.fix
-
-
-def test_a_hub_model_without_a_commit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFault) as refused:
-        fetch_hub("org/model", "main", tmp_path)
-    assert "commit" in refused.value.fix
 
 
 def test_fp8_on_ampere_is_the_recipes_fault() -> None:

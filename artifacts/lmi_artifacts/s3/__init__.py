@@ -1,0 +1,1 @@
+"""The registry in an S3 bucket; boto3 is imported by `client` alone."""

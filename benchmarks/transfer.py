@@ -1,0 +1,232 @@
+"""Publish, pull and pack against s5cmd, boto3 and GNU tar, alternating on one SeaweedFS.
+
+Prints medians of wall and CPU seconds and the ratios; the server's own work is in every wall time.
+Our pull verifies every byte and s5cmd's hashes none; our publish verifies what it sends.
+
+    python benchmarks/transfer.py [--size GB] [--rounds N] [--rss GB]
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "servers"))
+from s3servers import KEY, SECRET, Server, seaweed
+
+_FIGURES = ("wall", "cpu", "rss")
+_OURS = """
+import json, resource, sys, time
+from pathlib import Path
+from lmi_artifacts.registry import open_registry
+from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.reference import parse_reference, ArtifactRef
+verb, url, first, second = sys.argv[1:]
+registry = open_registry(url) if url.startswith("s3://") else None
+if verb == "publish":
+    registry.publish(Path(first), Manifest.parse(Path(second).read_bytes()))
+elif verb == "pull":
+    manifest = Manifest.parse(Path(first).read_bytes())
+    registry.pull(ArtifactRef(name=manifest.name, digest=manifest.digest), Path(second))
+elif verb == "pack":
+    from lmi_artifacts.bundle import write_tar_gz
+    write_tar_gz(Path(first), Manifest.parse(Path(first + ".json").read_bytes()), Path(second))
+elif verb == "boto3-up":
+    import boto3
+    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    bucket, _, key = second.partition("/")
+    for path in Path(first).iterdir():
+        s3.upload_file(str(path), bucket, f"{key}/{path.name}")
+elif verb == "boto3-down":
+    import boto3
+    s3 = boto3.client("s3", endpoint_url=url, region_name="us-east-1")
+    bucket, _, key = first.partition("/")
+    Path(second).mkdir()
+    for item in s3.list_objects_v2(Bucket=bucket, Prefix=key)["Contents"]:
+        s3.download_file(bucket, item["Key"], f"{second}/" + item["Key"].rpartition("/")[2])
+"""
+
+
+def _run(argv: list[str]) -> dict[str, float]:
+    """Wall seconds, CPU seconds and peak RSS (MiB) of one command."""
+    started = time.monotonic()
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"failed ({process.returncode}): {argv[:6]}")
+    return {
+        "wall": time.monotonic() - started,
+        "cpu": used.ru_utime + used.ru_stime,
+        "rss": used.ru_maxrss / 1024,
+    }
+
+
+def _ours(*argv: str) -> dict[str, float]:
+    return _run([sys.executable, "-c", _OURS, *argv])
+
+
+def _make(folder: Path, size: int) -> None:
+    """A tree like a model's: fp16-like weights in two files, and small files."""
+    import random  # noqa: PLC0415 - only here
+
+    folder.mkdir()
+    (folder / "serving.properties").write_text("engine=Python\n")
+    block = bytearray(random.Random(7).randbytes(32 * 2**20))  # noqa: S311 - data, not secrets
+    block[1::2] = bytes(0x3C | (byte & 0x83) for byte in block[1::2])  # fp16 of small numbers
+    for number in range(2):
+        with (folder / f"model-{number}.safetensors").open("wb") as out:
+            left = size // 2
+            while left > 0:
+                block[:8] = os.urandom(8)
+                out.write(block[: min(left, len(block))])
+                left -= len(block)
+
+
+def _seal(tree: Path, name: str) -> Path:
+    from lmi_artifacts.manifest import Manifest  # noqa: PLC0415 - heavy for --help
+    from lmi_artifacts.tree import scan_tree  # noqa: PLC0415 - as above
+
+    manifest = Manifest(
+        name=name, recipe={}, toolchain={}, build_key="0" * 64, steps={}, serving={}, licence=None,
+        simulated=False, files=scan_tree(tree),
+    )  # fmt: skip
+    path = tree.with_name(tree.name + ".json")
+    path.write_bytes(manifest.to_bytes())
+    return path
+
+
+def _empty(server: Server, bucket: str) -> None:
+    s3 = server.client()
+    while items := s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+        s3.delete_objects(
+            Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in items]}
+        )
+
+
+def _transfers(
+    server: Server, work: Path, tree: Path, sealed: Path
+) -> dict[str, Callable[[], dict[str, float]]]:
+    s5 = ["s5cmd", "--endpoint-url", server.endpoint, "--log", "error"]
+    down = work / "down"
+    ours = server.url("ours", "r")
+
+    def fresh() -> str:
+        shutil.rmtree(down, ignore_errors=True)
+        return str(down)
+
+    def publish() -> dict[str, float]:
+        _empty(server, "ours")
+        return _ours("publish", ours, str(tree), str(sealed))
+
+    def s5_up() -> dict[str, float]:
+        _empty(server, "peer")
+        return _run([*s5, "cp", f"{tree}/*", "s3://peer/r/"])
+
+    def boto3_up() -> dict[str, float]:
+        _empty(server, "plain")
+        return _ours("boto3-up", server.endpoint, str(tree), "plain/r")
+
+    return {
+        "publish": publish,
+        "s5cmd up": s5_up,
+        "boto3 up": boto3_up,
+        "pull": lambda: _ours("pull", ours, str(sealed), fresh()),
+        "s5cmd down": lambda: _run([*s5, "cp", "s3://peer/r/*", fresh() + "/"]),
+        "boto3 down": lambda: _ours("boto3-down", server.endpoint, "plain/r", fresh()),
+    }
+
+
+def _packing(work: Path, tree: Path) -> dict[str, Callable[[], dict[str, float]]]:
+    out = work / "model.tar.gz"
+
+    def pack() -> dict[str, float]:
+        out.unlink(missing_ok=True)
+        return _ours("pack", "", str(tree), str(out))
+
+    def tar() -> dict[str, float]:
+        out.unlink(missing_ok=True)
+        return _run(["tar", "czf", str(out), "-C", str(tree), "."])
+
+    return {"pack": pack, "tar czf": tar}
+
+
+def _alternate(
+    jobs: dict[str, Callable[[], dict[str, float]]], rounds: int
+) -> dict[str, dict[str, float]]:
+    taken: dict[str, list[dict[str, float]]] = {name: [] for name in jobs}
+    for number in range(rounds):
+        for name, job in jobs.items():
+            taken[name].append(job())
+            shown = taken[name][-1]
+            print(f"  {number + 1}/{rounds} {name:<12} {shown['wall']:6.1f} s", file=sys.stderr)
+    return {
+        name: {key: statistics.median(item[key] for item in items) for key in _FIGURES}
+        for name, items in taken.items()
+    }
+
+
+def main() -> None:
+    """Run, print a table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=float, default=2.0, help="GB to publish and pull")
+    parser.add_argument("--pack-size", type=float, default=1.0, help="GB to pack")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rss", type=float, default=0.0, help="then once with so many GB")
+    asked = parser.parse_args()
+    os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    os.environ |= {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with tempfile.TemporaryDirectory(prefix="transfer") as folder, seaweed() as server:
+        work = Path(folder)
+        for bucket in ("ours", "peer", "plain"):
+            server.bucket(bucket)
+        found: dict[str, dict[str, float]] = {}
+        if asked.size:
+            tree = work / "tree"
+            _make(tree, int(asked.size * 1e9))
+            sealed = _seal(tree, "bench")
+            found |= _alternate(_transfers(server, work, tree, sealed), asked.rounds)
+            shutil.rmtree(tree)
+            shutil.rmtree(work / "down", ignore_errors=True)
+        if asked.pack_size:
+            small = work / "small"
+            _make(small, int(asked.pack_size * 1e9))
+            _seal(small, "bench")
+            found |= _alternate(_packing(work, small), asked.rounds)
+            shutil.rmtree(small)
+        if asked.rss:
+            for bucket in ("ours", "peer", "plain"):
+                _empty(server, bucket)
+            tree = work / "big"
+            _make(tree, int(asked.rss * 1e9))
+            jobs = _transfers(server, work, tree, _seal(tree, "big"))
+            found |= {f"{name} {asked.rss:g} GB": jobs[name]() for name in ("publish", "pull")}
+    _report(found)
+
+
+def _report(found: dict[str, dict[str, float]]) -> None:
+    for name, item in found.items():
+        figures = f"{item['wall']:7.1f} s wall {item['cpu']:7.1f} s cpu {item['rss']:6.0f} MiB"
+        print(f"{name:<16} {figures}")
+    ratios = {
+        f"{one} / {two}": round(found[two]["wall"] / found[one]["wall"], 2)
+        for one, two in (
+            ("publish", "s5cmd up"), ("pull", "s5cmd down"), ("publish", "boto3 up"),
+            ("pull", "boto3 down"), ("pack", "tar czf"),
+        )
+        if one in found
+    }  # fmt: skip
+    print(json.dumps({"times as fast as the peer": ratios, "medians": found}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Verbs on registries: resolve, diff, tag, mirror, gc."""
+
+from pathlib import Path
+
+import click
+
+from lmi_artifacts.digest import Digest, JSONValue
+from lmi_artifacts.machine import find_machine
+from lmi_artifacts.registry import GARBAGE_SECONDS, Registry, open_registry
+from lmi_artifacts.selection import Wish, choose
+from lmi_artifacts.trust import parse_demands
+from lmi_artifacts.upkeep import Retention, expired
+from lmi_artifacts.upkeep import diff as differences
+from lmi_artifacts.upkeep import mirror as copy_artifact
+from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.progress import meter
+from lmi_compile.console import Console
+from lmi_compile.errors import ExitCode
+
+keys_option = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A trusted public key (PEM); may be repeated.",
+)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--for", "machine", metavar="MACHINE", help="ml.g5.12xlarge, x86-64-v3, host, ...")
+@click.option("--container", help="Image reference, or a part of one, that will serve it.")
+@click.option("--quantization", help="Method that it must have; `none` for unquantised.")
+@click.option("--tag", default="prod", show_default=True, help="Tag that promotions move.")
+@click.option("--require", default="verified,proven", show_default=True, help="Demands.")
+@click.option("--trust-remote-code", is_flag=True, help="Accept a model that runs its own code.")
+@keys_option
+@settings_options
+@voice_options
+def resolve(
+    model: str,
+    *,
+    machine: str | None,
+    container: str | None,
+    quantization: str | None,
+    tag: str,
+    require: str,
+    trust_remote_code: bool,
+    keys: tuple[Path, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Find the newest artifact of MODEL (model id or artifact name) that a machine can load.
+
+    Without --for, MODEL is a reference, and the digest that it means is printed.
+    """
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    if machine is None:
+        ref = registry.resolve(model)
+        registry.refuse_revoked(ref)
+        refused: tuple[JSONValue, ...] = ()
+    else:
+        wish = Wish(
+            model=model,
+            machine=find_machine(machine),
+            container=container,
+            quantization=quantization,
+            tag=tag,
+            demands=parse_demands(require),
+            keys=keys,
+            trust_remote_code=trust_remote_code,
+        )
+        choice = choose(registry, wish)
+        ref = choice.ref
+        refused = tuple(map(str, choice.refused))
+        for line in refused:
+            console.line(f"passed over {line}")
+    if as_json:
+        console.json(
+            {"artifact": str(ref), "location": registry.location(ref), "passed_over": refused}
+        )
+    else:
+        console.data(str(ref))
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("one")
+@click.argument("two")
+@settings_options
+@voice_options
+def diff(one: str, two: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+    """Say what differs between the artifacts ONE and TWO."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    found = differences(registry, registry.resolve(one), registry.resolve(two))
+    if as_json:
+        console.json(found)
+        return ExitCode.OK
+    for part, changed in found.items():
+        if isinstance(changed, dict):
+            for where, pair in changed.items():
+                left, right = pair if isinstance(pair, list) else (None, pair)
+                console.data(f"{part} {where}: {left} -> {right}")
+        else:
+            console.data(f"{part}: {changed}")
+    if not found:
+        console.line("they do not differ")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("tag")
+@click.option("--expected", help="Digest it must point at now; `none` for a new tag.")
+@settings_options
+@voice_options
+def tag(
+    ref: str,
+    tag: str,
+    *,
+    expected: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Move TAG to the artifact REF; `promote` does so under a policy."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    artifact = registry.resolve(ref)
+    registry.refuse_revoked(artifact)
+    before = registry.tag(artifact.name, tag)
+    if expected is not None:
+        before = None if expected == "none" else Digest.parse(expected)
+    registry.move_tag(artifact, tag, expected=before)
+    if as_json:
+        replaced = None if before is None else str(before)
+        console.json({"artifact": str(artifact), "tag": tag, "replaced": replaced})
+    else:
+        console.data(f"{artifact.name}:{tag} -> {artifact.digest}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("target")
+@click.argument("refs", nargs=-1, required=True)
+@click.option("--tag", "tags", multiple=True, help="Move these tags there, too.")
+@settings_options
+@voice_options
+def mirror(
+    target: str,
+    refs: tuple[str, ...],
+    *,
+    tags: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Copy the artifacts REFS to the registry TARGET, with all that is said about them."""
+    console = Console(quiet=quiet, verbose=verbose)
+    source, there = registry_of(read_settings(**flags)), open_registry(target)
+    copied: list[JSONValue] = []
+    for text in refs:
+        ref = source.resolve(text)
+        with meter(console, source, f"copying {ref}"):
+            created = copy_artifact(source, there, ref, None)
+        for name in tags:
+            there.move_tag(ref, name, expected=there.tag(ref.name, name))
+        console.line(f"{ref}: {'copied' if created else 'was there already'}, verified")
+        copied.append(str(ref))
+    if as_json:
+        console.json(copied)
+    return ExitCode.OK
+
+
+@click.command()
+@click.option("--delete", is_flag=True, help="Really remove; without it nothing is changed.")
+@click.option("--older-than", default=GARBAGE_SECONDS, show_default=True, help="Seconds.")
+@click.option("--keep-newest", type=int, help="Also remove untagged artifacts beyond so many.")
+@click.option("--keep-days", type=float, default=30.0, show_default=True, help="... and so old.")
+@settings_options
+@voice_options
+def gc(
+    *,
+    delete: bool,
+    older_than: float,
+    keep_newest: int | None,
+    keep_days: float,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Remove what crashed publishers left, and artifacts that no tag and no rule keeps."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    found: list[JSONValue] = []
+    if keep_newest is not None:
+        found += _retire(registry, Retention(newest=keep_newest, days=keep_days), delete=delete)
+    found += registry.collect_garbage(older_than=older_than, dry_run=not delete)
+    if as_json:
+        console.json({"removed" if delete else "would_remove": found})
+    else:
+        for item in found:
+            console.data(str(item))
+    verb = "removed" if delete else "would be removed; say --delete"
+    console.line(f"{len(found)} {verb}")
+    return ExitCode.OK
+
+
+def _retire(registry: Registry, rules: Retention, *, delete: bool) -> list[JSONValue]:
+    found: list[JSONValue] = []
+    for ref in expired(registry.list(), rules):
+        found.append(str(ref))
+        if delete:
+            registry.remove(ref)
+    return found

@@ -1,0 +1,126 @@
+"""Verbs about trust: sign, promote, rollback, revoke."""
+
+from pathlib import Path
+
+import click
+
+from lmi_artifacts import promotion
+from lmi_artifacts.errors import ReferenceInvalid
+from lmi_artifacts.reference import parse_reference
+from lmi_artifacts.trust import make_keys
+from lmi_artifacts.trust import sign as make_signature
+from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.console import Console
+from lmi_compile.errors import EnvironmentFault, ExitCode
+
+_NO_CRYPTOGRAPHY = "pip install 'lmi-compile[trust]'"
+
+
+@click.command()
+@click.argument("ref", required=False)
+@click.option("--key", type=click.Path(path_type=Path), required=True, help="Private key (PEM).")
+@click.option("--new-key", is_flag=True, help="Make the key, and KEY.pub beside it.")
+@settings_options
+@voice_options
+def sign(
+    ref: str | None,
+    *,
+    key: Path,
+    new_key: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Sign the artifact REF and what is said about it so far (ed25519)."""
+    console = Console(quiet=quiet, verbose=verbose)
+    try:
+        keyid = make_keys(key, key.with_name(key.name + ".pub")) if new_key else None
+        if ref is None:
+            console.data(str(keyid))
+            return ExitCode.OK
+        registry = registry_of(read_settings(**flags))
+        artifact = registry.resolve(ref)
+        signature = make_signature(artifact, registry.statements(artifact), key)
+    except ModuleNotFoundError as error:
+        what = f"signing needs {error.name}"
+        raise EnvironmentFault(what, fix=_NO_CRYPTOGRAPHY) from error
+    registry.add_statement(artifact, signature)
+    if as_json:
+        console.json({"artifact": str(artifact), "keyid": signature.predicate["keyid"]})
+    else:
+        console.data(f"{artifact} signed by {signature.predicate['keyid']}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("ref")
+@click.argument("tag", default="prod")
+@click.option("--policy", type=click.Path(path_type=Path), help="TOML; default: verified, proven.")
+@click.option("--why", required=True, help="Kept on record, with who and when.")
+@settings_options
+@voice_options
+def promote(
+    ref: str,
+    tag: str,
+    *,
+    policy: Path | None,
+    why: str,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Move TAG (default: prod) to the artifact REF, if the policy accepts it."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    artifact = registry.resolve(ref)
+    rules = promotion.Policy() if policy is None else promotion.read_policy(policy)
+    promotion.promote(registry, artifact, tag, rules, why)
+    if as_json:
+        console.json({"artifact": str(artifact), "tag": tag})
+    else:
+        console.data(f"{artifact.name}:{tag} -> {artifact.digest}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("tagged")
+@click.option("--why", required=True, help="Kept on record, with who and when.")
+@settings_options
+@voice_options
+def rollback(
+    tagged: str, *, why: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
+) -> int:
+    """Move a tag (NAME:TAG) back to what its last promotion replaced."""
+    console = Console(quiet=quiet, verbose=verbose)
+    wanted = parse_reference(tagged)
+    if wanted.tag is None or wanted.name is None:
+        raise ReferenceInvalid(tagged, "is not NAME:TAG")
+    registry = registry_of(read_settings(**flags))
+    back = promotion.rollback(registry, wanted.name, wanted.tag, why)
+    if as_json:
+        console.json({"artifact": str(back), "tag": wanted.tag})
+    else:
+        console.data(f"{wanted.name}:{wanted.tag} -> {back.digest}")
+    return ExitCode.OK
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--reason", required=True, help="Shown to everybody who asks for it.")
+@settings_options
+@voice_options
+def revoke(
+    ref: str, *, reason: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
+) -> int:
+    """Take the artifact REF back; pull, resolve and deploy refuse it at once."""
+    console = Console(quiet=quiet, verbose=verbose)
+    registry = registry_of(read_settings(**flags))
+    artifact = registry.resolve(ref)
+    promotion.revoke(registry, artifact, reason)
+    if as_json:
+        console.json({"artifact": str(artifact), "revoked": reason})
+    else:
+        console.data(f"{artifact} revoked: {reason}")
+    return ExitCode.OK

@@ -1,0 +1,72 @@
+"""A build goes to a real S3 server, and consumers find, check, promote, pull and revoke it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lmi import Lmi
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+from s3servers import KEY, SECRET, Bucket, Server, seaweed
+
+from lmi_artifacts.evidence import PROVENANCE, SBOM, TEST_RESULT
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with seaweed() as running:
+        yield running
+
+
+@pytest.mark.slow
+def test_the_way_of_an_artifact(
+    lmi: Lmi, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    at = ("--registry", Bucket(server).url)
+    built = lmi("null-demo", "--json", *at).json()
+    assert built["proof"] in {"PROVEN", "SKIPPED"}
+    ref = built["artifact"]
+    assert built["path"].startswith("s3://")
+    again = lmi("null-demo", "--json", *at).json()
+    assert again["artifact"] == ref
+    shown = lmi("show", "null-demo", "--json", *at).json()
+    kinds = {one["predicateType"] for one in shown["statements"]}
+    assert {PROVENANCE, TEST_RESULT, SBOM} <= kinds
+
+    key = tmp_path / "key"
+    assert lmi("sign", "null-demo", "--key", key, "--new-key", *at).code == 0
+    policy = tmp_path / "policy.toml"
+    policy.write_text('require = ["signed", "verified"]\nkeys = ["key.pub"]\n')
+    wanted = ("resolve", "null-demo", "--for", "host", "--require", "signed,verified")
+    trusted = ("--key", f"{key}.pub", *at)
+    assert lmi(*wanted, *trusted).code == 10
+    promoted = lmi("promote", "null-demo", "prod", "--policy", policy, "--why", "first", *at)
+    assert promoted.code == 0, promoted.err
+    found = lmi(*wanted, *trusted)
+    assert found.out.strip() == ref, found.err
+    wrong = lmi(*wanted, "--quantization", "fp8", *trusted)
+    assert wrong.code == 10
+    assert "quantization is none, not fp8" in wrong.err
+
+    made = lmi("show", ref, "--create-model", "--image", "x", *at).json()
+    source = made["CreateModel"]["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+    assert source["S3Uri"].endswith("/tree/")
+    pulled = lmi("pull", ref, tmp_path / "dest", "--require", "signed", *trusted)
+    assert pulled.code == 0, pulled.err
+    assert lmi("verify", "null-demo", *at).code == 0
+    assert lmi("diff", ref, "null-demo:prod", *at).out == ""
+    assert lmi("mirror", tmp_path / "airgap", ref, *at).code == 0
+    assert lmi("list", "--registry", tmp_path / "airgap").out.strip() == ref
+    assert lmi("gc", "--delete", *at).out == ""
+
+    assert lmi("revoke", ref, "--reason", "wrong", *at).code == 0
+    for verb in (("pull", ref, tmp_path / "dest"), ("resolve", ref), wanted):
+        refused = lmi(*verb, *(trusted if verb is wanted else at))
+        assert refused.code == 10
+        assert "revoked: wrong" in refused.err
+    assert "REVOKED: wrong" in lmi("show", ref, *at).err
+    assert json.loads(lmi("show", ref, "--json", *at).out)["revoked"] == "wrong"
