@@ -12,7 +12,11 @@ from lmi_recipes.toolchain import load_toolchain
 
 
 def test_the_catalogue_has_the_embedded_models() -> None:
-    assert catalog_names() == ("null-demo", "smollm2-135m-instruct-cpu")
+    assert catalog_names() == (
+        "null-demo",
+        "smollm2-135m-instruct-cpu",
+        "smollm2-135m-instruct-cpu-bfloat16",
+    )
 
 
 @pytest.mark.parametrize("name", catalog_names())

@@ -15,6 +15,7 @@ from lmi_compile.step import Call, Step
 from lmi_recipes.target import CpuTarget
 
 READS_MODEL = True
+_DTYPES = ("float32", "bfloat16")
 _BACKEND = "lmi_compile.backends.aoti"
 
 
@@ -28,7 +29,7 @@ def steps(order: Order) -> tuple[Step, ...]:
         _compile_step(order, cpu),
         Step(
             name="weights",
-            run=Call(function=f"{_BACKEND}.weights:run", params={"dtype": order.recipe.dtype}),
+            run=Call(function=f"{_BACKEND}.weights:run"),
             needs=("model", "compile"),
             outputs=("weights.safetensors",),
         ),
@@ -123,14 +124,14 @@ def _check_ground(order: Order) -> None:
     recipe = order.recipe
     carried: tuple[tuple[str, object, object], ...] = (
         ("model.task", recipe.model.task, "text-generation"),
-        ("dtype", recipe.dtype, "float32"),
         ("quantization.method", recipe.quantization.method, "none"),
         ("quantization.kv_cache_dtype", recipe.quantization.kv_cache_dtype, "auto"),
-        ("shapes.max_batch_size", recipe.shapes.max_batch_size, 1),
         ("tensor_parallel_degree", recipe.tensor_parallel_degree, 1),
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, 1),
     )
     wrong = [f"{name}: {found} (today: {can})" for name, found, can in carried if found != can]
+    if recipe.dtype not in _DTYPES:
+        wrong.append(f"dtype: {recipe.dtype} (today: {' or '.join(_DTYPES)})")
     if wrong:
         what = "the aoti backend cannot build this yet: " + "; ".join(wrong)
         raise Unsupported(what, fix="use the values in brackets")

@@ -29,7 +29,7 @@ MakeLlama = Callable[..., Path]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever needs the compiled package waits for a compiler."""
     for item in items:
-        if "built" in getattr(item, "fixturenames", ()):
+        if {"built", "built_for_three"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -54,9 +54,9 @@ def work(module: str, params: object, inputs: dict[str, Path], out: Path) -> str
     return ended.stdout
 
 
-def compile_params(model: Path) -> dict[str, object]:
+def compile_params(model: Path, **changes: object) -> dict[str, object]:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    return {"config": config, "dtype": "float32", **LIMITS, **TARGET}
+    return {"config": config, "dtype": "float32", **LIMITS, **TARGET, **changes}
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +71,25 @@ def make_tiny_llama() -> MakeLlama:
     return maker
 
 
-@pytest.fixture(scope="session")
-def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    root = tmp_path_factory.mktemp("aoti")
-    model = make_tiny_llama(root / "model")
+def build(root: Path, model: Path, **changes: object) -> SimpleNamespace:
     compiled, weights, package = root / "compile", root / "weights", root / "package"
-    work("compile", compile_params(model), {}, compiled)
-    work("weights", {"dtype": "float32"}, {"model": model, "compile": compiled}, weights)
+    work("compile", compile_params(model, **changes), {}, compiled)
+    work("weights", {}, {"model": model, "compile": compiled}, weights)
     inputs = {"model": model, "compile": compiled, "weights": weights}
     work("package", {"name": "tiny"}, inputs, package)
     return SimpleNamespace(model=model, compile=compiled, weights=weights, package=package)
+
+
+@pytest.fixture(scope="session")
+def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    root = tmp_path_factory.mktemp("aoti")
+    return build(root, make_tiny_llama(root / "model"))
+
+
+@pytest.fixture(scope="session")
+def built_for_three(
+    make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """The same model with a decode graph for three sequences."""
+    root = tmp_path_factory.mktemp("aoti3")
+    return build(root, make_tiny_llama(root / "model"), max_batch_size=3)
