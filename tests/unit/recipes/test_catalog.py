@@ -16,6 +16,10 @@ def test_the_catalogue_has_the_embedded_models() -> None:
         "null-demo",
         "smollm2-135m-instruct-cpu",
         "smollm2-135m-instruct-cpu-bfloat16",
+        "smollm2-135m-instruct-cpu-fp8",
+        "smollm2-135m-instruct-cpu-int8",
+        "smollm2-135m-instruct-cpu-smoothquant",
+        "smollm2-135m-instruct-cpu-smoothquant-static",
     )
 
 

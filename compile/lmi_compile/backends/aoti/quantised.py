@@ -52,10 +52,14 @@ class Int8Linear(_Quantised):
     """
 
     weight: torch.Tensor
+    ones: torch.Tensor
 
     def __init__(self, linear: torch.nn.Linear, *, head: bool = False) -> None:
         super().__init__(linear, to_float32=head)
         self.head = head
+        # The kernel's own scales would have to be bfloat16, which is too coarse.
+        ones = torch.ones(self.out, dtype=torch.bfloat16)
+        self.register_buffer("ones", ones, persistent=False)
         self.register_buffer("weight", torch.empty(self.out, self.width, dtype=torch.int8))
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,8 +67,7 @@ class Int8Linear(_Quantised):
         if self.rows == "many" and not self.head:
             out = torch.nn.functional.linear(x.float(), self.weight.float())
         else:
-            ones = torch.ones(self.out, dtype=torch.bfloat16)
-            out = torch._weight_int8pack_mm(x.bfloat16(), self.weight, ones).float()  # noqa: SLF001 - the op has no public name
+            out = torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.ones).float()  # noqa: SLF001 - the op has no public name
         return out * self.weight_scale
 
 
