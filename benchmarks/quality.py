@@ -5,7 +5,8 @@
 
 MODEL is the Hugging Face directory. TREE is a packaged tree: its own loader makes the logits,
 through prefill. With --form METHOD[,token or static[,ALPHA]], the layers that the graphs are
-traced from run eagerly instead, with the same kernels: a preview that needs no compilation. Prints one JSON object per candidate.
+traced from run eagerly instead, with the same kernels: a preview that needs no compilation.
+Prints one JSON object per candidate.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         model = skeleton.build(config, job.shapes.dtype)
         plain = job.form == PLAIN
         swap = linears.swap_linears(model) if plain else quantised.quantise(model, job.form)
-        say(f"{swap} linear layers, weights: {job.form.method}")
+        say(f"{swap} linear layers, quantisation: {job.form.method}. {job.form.note}".strip())
         constants = _compile(model, job, scratch, out / "graphs")
     write_tensors(out / "constants.safetensors", constants.others)
     description = _description(job, model, constants)
@@ -145,16 +145,7 @@ def _description(
     return {
         "format": 1,
         "backend": "aoti",
-        "built_with": {
-            "torch": str(torch.__version__),
-            "torch_git": torch.version.git_version,
-            "transformers": transformers.__version__,
-            "compiler": job.compiler,
-            "libc": " ".join(platform.libc_ver()),
-            "march": job.target.march,
-            "simdlen": job.target.simdlen,
-            "vectors": job.vectors,
-        },
+        "built_with": _built_with(job),
         "requires": {
             "torch": str(torch.__version__).partition("+")[0],
             "torch_git": torch.version.git_version,
@@ -168,6 +159,7 @@ def _description(
             "tensor_parallel_degree": 1,
         },
         "quantization": job.form.to_json(),
+        "note": job.form.note,
         "packed": sorted(constants.packed),
         "dtype": str(shapes.dtype).removeprefix("torch."),
         "limits": {
@@ -187,6 +179,19 @@ def _description(
         },
         "tied": dict(constants_of.tied_names(model)),
         "ignored": sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()),
+    }
+
+
+def _built_with(job: _Job) -> dict[str, JSONValue]:
+    return {
+        "torch": str(torch.__version__),
+        "torch_git": torch.version.git_version,
+        "transformers": transformers.__version__,
+        "compiler": job.compiler,
+        "libc": " ".join(platform.libc_ver()),
+        "march": job.target.march,
+        "simdlen": job.target.simdlen,
+        "vectors": job.vectors,
     }
 
 

@@ -43,6 +43,13 @@ class Form:
         """Whether the weights step needs ranges of activations."""
         return self.method == "smoothquant" or self.activations == "static"
 
+    @property
+    def note(self) -> str:
+        """What a user of the package should know; empty where there is nothing."""
+        if self.method != "fp8":
+            return ""
+        return "E4M3 numbers are multiplied in float32: right, small, and slower than float32 here"
+
     def to_json(self) -> dict[str, JSONValue]:
         """For a step's params and for `graphs.json`."""
         return {

@@ -42,6 +42,7 @@ _DESCRIBED = (
     "dtype",
     "quantization",
     "packed",
+    "note",
     "limits",
     "cache",
     "graphs",
