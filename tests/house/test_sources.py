@@ -17,7 +17,7 @@ def _calls() -> set[str]:
     cache = read_settings().cache_dir
     return {
         planned.step.run.function.partition(":")[0]
-        for recipe in ("null-demo", "smollm2-135m-instruct-cpu")
+        for recipe in ("null-demo", "smollm2-135m-instruct-cpu-smoothquant")
         for planned in make_plan(survey(load(recipe), cache)).steps
         if isinstance(planned.step.run, Call)
     }
