@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.calibration import PlannedCalibration
 from lmi_compile.errors import EnvironmentFault
 from lmi_compile.model_steps import PlannedModel
 from lmi_compile.step import Step
@@ -25,12 +26,14 @@ class Order:
         toolchain: the pinned data that the recipe names.
         cpu: the CPU that the recipe targets, or None.
         model: the steps that bring the model, and its architecture where it is known by now.
+        calibration: the data set that ranges are measured on, where the recipe has one.
     """
 
     recipe: Recipe
     toolchain: Toolchain
     cpu: CpuTarget | None
     model: PlannedModel
+    calibration: PlannedCalibration | None = None
 
 
 class Backend(Protocol):

@@ -48,7 +48,7 @@ def judge_step(recipe: Recipe, method: str | None = None) -> Step:
         GateInvalid: the recipe's own gates name no metric, or no number.
     """
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
-    method = method or recipe.quantization.method
+    method = method or gate_method(recipe)
     gates_for(recipe.dtype, method, gates)
     return Step(
         name="judge",
@@ -64,6 +64,17 @@ def judge_step(recipe: Recipe, method: str | None = None) -> Step:
         needs=("reference", "candidate"),
         outputs=("verdict.json",),
     )
+
+
+def gate_method(recipe: Recipe) -> str:
+    """The name under which `gates.json` keeps the limits of a quantisation."""
+    quantization = recipe.quantization
+    smoothing = quantization.smoothquant
+    if quantization.method == "smoothquant" and smoothing is not None and not smoothing.per_token:
+        return "smoothquant-static"
+    if quantization.method == "fp8" and quantization.kv_cache_dtype == "fp8":
+        return "fp8-kv-fp8"
+    return quantization.method
 
 
 def proof_step() -> Step:

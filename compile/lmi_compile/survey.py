@@ -4,6 +4,7 @@ from pathlib import Path
 
 from lmi_artifacts.digest import HashCache
 from lmi_compile.backend import Order, find_backend
+from lmi_compile.calibration import plan_calibration
 from lmi_compile.model_steps import no_model, plan_model
 from lmi_recipes.catalog import find_recipe
 from lmi_recipes.errors import RecipeImpossible
@@ -40,6 +41,7 @@ def survey(loaded: LoadedRecipe, cache_dir: Path, toolchains: tuple[Path, ...] =
         raise RecipeImpossible((_problem(loaded, "toolchain", recipe.toolchain, message),))
     cpu = load_cpu_target(recipe.target.cpu) if recipe.target.cpu else None
     hashes = HashCache(cache_dir / "hashes.json")
+    calibration = plan_calibration(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex)
     reads_model = find_backend(recipe.backend).READS_MODEL
     model = (
         plan_model(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex)
@@ -47,7 +49,7 @@ def survey(loaded: LoadedRecipe, cache_dir: Path, toolchains: tuple[Path, ...] =
         else no_model(recipe)
     )
     hashes.save()
-    return Order(recipe=recipe, toolchain=toolchain, cpu=cpu, model=model)
+    return Order(recipe=recipe, toolchain=toolchain, cpu=cpu, model=model, calibration=calibration)
 
 
 def _problem(loaded: LoadedRecipe, field: str, value: str, message: str) -> Problem:

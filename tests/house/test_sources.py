@@ -19,7 +19,7 @@ def _calls() -> set[str]:
         planned.step.run.function.partition(":")[0]
         for recipe in (
             "null-demo",
-            "smollm2-135m-instruct-cpu",
+            "smollm2-135m-instruct-cpu-smoothquant",
             "llama-2-7b-inf2-tp2",
             "llama-2-7b-inf2-lmi",
             "bert-large-inf2-b1-s128",

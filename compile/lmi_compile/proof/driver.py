@@ -17,12 +17,14 @@ Standard library only, and nothing from our packages: what the driver does must 
 
 import hashlib
 import importlib.util
+import inspect
 import json
 import os
 import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -90,6 +92,7 @@ def _serve(tree: Path, config: dict[str, Any], report: Report) -> None:
     if not callable(handle):
         problem = f"{entry_point} has no function {name}(inputs)"
         raise Refused(problem)
+    handle = _called_at_once(handle)
     report.stage("loaded", djl_python=getattr(djl, "__file__", None) or "namespace")
 
     first = djl.Input()
@@ -118,6 +121,16 @@ def _serve(tree: Path, config: dict[str, Any], report: Report) -> None:
         problem = "the answer is empty"
         raise Refused(problem)
     report.stage("answer", first_token=first_token, body=text.decode("utf-8", "backslashreplace"))
+
+
+def _called_at_once(handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """An `async def handle` (option.async_mode) as a plain function, over one event loop."""
+    if not inspect.iscoroutinefunction(handle):
+        return handle
+    import asyncio  # noqa: PLC0415 - only an async handler pays for it, as in the real worker
+
+    loop = asyncio.new_event_loop()
+    return lambda inputs: loop.run_until_complete(handle(inputs))
 
 
 def _checked(output: Any, djl: ModuleType, asked: str) -> Any:  # noqa: ANN401 - the tree's object

@@ -5,11 +5,14 @@
 As the real worker (0.36) does: the current directory and PYTHONPATH are the model's; `model.py` is
 executed three times under the name `model_<md5>`, and the first execution serves; the
 first request is empty and alone carries the properties; an exception becomes an answer with code
-424. `requests.json` is a list of texts (or null for an empty request) that follow the first.
+424. An `async def handle` gets all later requests at once, as with option.async_mode.
+`requests.json` is a list of texts (or null for an empty request) that follow the first.
 """
 
+import asyncio
 import hashlib
 import importlib.util
+import inspect
 import json
 import logging
 import sys
@@ -37,9 +40,11 @@ def load(model_dir: Path) -> ModuleType:
     return module
 
 
-def invoke(module: ModuleType, inputs: Input) -> Output:
+async def invoke(module: ModuleType, inputs: Input) -> Output:
     try:
         output = module.handle(inputs)
+        if inspect.isawaitable(output):
+            output = await output
     except Exception as error:
         logging.getLogger("simulator").exception("Failed invoke service.invoke_handler()")
         return Output().error(str(error))
@@ -50,16 +55,23 @@ def invoke(module: ModuleType, inputs: Input) -> Output:
     return output
 
 
+async def serve(module: ModuleType, first: Input, later: list[Input]) -> list[Output]:
+    outputs = [await invoke(module, first)]
+    if inspect.iscoroutinefunction(module.handle):
+        return [*outputs, *await asyncio.gather(*(invoke(module, one) for one in later))]
+    return [*outputs, *[await invoke(module, one) for one in later]]
+
+
 def main(model_dir: Path) -> None:
     modules = [load(model_dir) for _ in range(EXECUTIONS)]
     service = modules[0]
     heavy_before = "torch" in sys.modules
     headers = {"content-type": "application/json", "model_dir": str(model_dir)}
-    outputs = [invoke(service, Input({**PROPERTIES, "model_dir": str(model_dir)}, None))]
-    outputs += [
-        invoke(service, Input(headers, None if body is None else body.encode()))
-        for body in json.load(sys.stdin)
+    first = Input({**PROPERTIES, "model_dir": str(model_dir)}, None)
+    later = [
+        Input(headers, None if body is None else body.encode()) for body in json.load(sys.stdin)
     ]
+    outputs = asyncio.run(serve(service, first, later))
     report: dict[str, Any] = {
         "torch_imported_before_the_first_request": heavy_before,
         "modules": sorted(sys.modules),

@@ -59,6 +59,22 @@ def test_a_clean_handler_is_proven(make_tree: TreeMaker) -> None:
     assert parse(proof.to_json()) == proof
 
 
+def test_an_async_handler_is_proven_and_may_wait_for_a_thread(make_tree: TreeMaker) -> None:
+    head = "import asyncio, concurrent.futures, threading"
+    body = (
+        "promise = concurrent.futures.Future()\n"
+        "threading.Thread(target=promise.set_result, args=('Paris',)).start()\n"
+        "answer = await asyncio.wrap_future(promise)"
+    )
+    tree = make_tree(body, head=head)
+    model, properties = tree / "model.py", tree / "serving.properties"
+    model.write_text(model.read_text().replace("def handle", "async def handle"))
+    properties.write_text(properties.read_text().replace("async_mode=false", "async_mode=true"))
+    proof = prove(tree, timeout_seconds=60)
+    assert proof.decision == "PROVEN", proof.line()
+    assert proof.response == '{"generated_text": "Paris"}'
+
+
 def test_the_tree_is_served_as_the_contract_says(make_tree: TreeMaker) -> None:
     head = (
         "import os, sys, pathlib\n"

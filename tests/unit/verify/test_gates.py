@@ -18,9 +18,9 @@ def test_float32_gates_are_those_of_the_product() -> None:
     assert not any(gate.loosened for gate in gates.values())
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16"])
-def test_there_is_no_gate_without_a_source(dtype: str) -> None:
-    assert gates_for(dtype, "none", {}) == ()
+@pytest.mark.parametrize(("dtype", "method"), [("bfloat16", "int8_wo"), ("float32", "int4_wo")])
+def test_there_is_no_gate_without_a_source(dtype: str, method: str) -> None:
+    assert gates_for(dtype, method, {}) == ()
 
 
 def test_every_shipped_gate_is_known_sourced_and_reachable() -> None:
@@ -58,7 +58,7 @@ def test_a_recipe_tightens_or_loosens_in_the_open(
 
 
 def test_a_recipes_own_gate_where_there_is_no_default_counts_as_loosened() -> None:
-    (gate,) = gates_for("bfloat16", "none", {"kl_mean": 0.5})
+    (gate,) = gates_for("float16", "none", {"kl_mean": 0.5})
     assert gate.loosened
 
 

@@ -17,18 +17,22 @@ import transformers  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backends.aoti import constants as constants_of
-from lmi_compile.backends.aoti import export, inductor, reduction, skeleton
+from lmi_compile.backends.aoti import export, inductor, linears, quantised, skeleton
+from lmi_compile.backends.aoti.forms import PLAIN, Form, read_form
 from lmi_compile.backends.aoti.progress import say, stage
 from lmi_compile.backends.aoti.runtime import environment
 from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
 from lmi_compile.backends.aoti.scratch import fixed_scratch
 from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
 
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     config: dict[str, Any]
     shapes: export.Shapes
+    form: Form
     target: inductor.Target
     flags: list[str]
     vectors: str
@@ -40,8 +44,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `config` (a Hugging Face config.json; null: the model's own), `dtype`,
-            `max_batch_size`, `max_input_len`, `max_seq_len`, `march`, `simdlen`,
-            `required_cpu_flags`.
+            `quantization` (a form; none when absent), `max_batch_size`, `max_input_len`,
+            `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`.
         inputs: `model` when `config` is null.
         out: Receives `graphs/{prefill,decode}/model.so`, `constants.safetensors`, `graphs.json`.
 
@@ -55,7 +59,10 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
         job = _job(params, config)
         say(f"building {config.model_type} from its configuration, without weights")
-        model = skeleton.build(config, torch.float32)
+        model = skeleton.build(config, job.shapes.dtype)
+        plain = job.form == PLAIN
+        swap = linears.swap_linears(model) if plain else quantised.quantise(model, job.form)
+        say(f"{swap} linear layers, quantisation: {job.form.method}. {job.form.note}".strip())
         constants = _compile(model, job, scratch, out / "graphs")
     write_tensors(out / "constants.safetensors", constants.others)
     description = _description(job, model, constants)
@@ -70,9 +77,7 @@ def _compile(
     constants = constants_of.Constants()
     names = constants_of.checkpoint_names(model)
     for graph in ("prefill", "decode"):
-        if graph == "decode":
-            swapped = reduction.swap_linears(model)
-            say(f"decode: {swapped} linear layers as reductions")
+        linears.set_rows(model, _rows(graph, job.shapes.batch))
         with stage(f"{graph}: exporting"):
             trace = export.export_prefill if graph == "prefill" else export.export_decode
             exported = trace(model, job.shapes)
@@ -87,11 +92,18 @@ def _compile(
     return constants
 
 
+def _rows(graph: str, batch: int) -> linears.Rows:
+    if graph == "prefill":
+        return "many"
+    return "one" if batch == 1 else "few"
+
+
 def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig) -> _Job:
-    if params["dtype"] != "float32" or params["max_batch_size"] != 1:
-        what = "the aoti backend compiles float32 with max_batch_size 1"
-        why = f"asked: {params['dtype']}, max_batch_size {params['max_batch_size']}"
-        raise Unsupported(what, why, "set dtype: float32 and shapes.max_batch_size: 1")
+    dtype = _DTYPES.get(str(params["dtype"]))
+    if dtype is None:
+        what = f"the aoti backend does not compile {params['dtype']}"
+        raise Unsupported(what, "", f"set dtype to one of {', '.join(_DTYPES)}")
+    quantization = params.get("quantization")
     longest, slots = _whole(params, "max_input_len"), _whole(params, "max_seq_len")
     known = getattr(config, "max_position_embeddings", None)
     if not 2 <= longest < slots or (isinstance(known, int) and slots > known):  # noqa: PLR2004 - a dynamic length needs two values
@@ -112,10 +124,12 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
         max_input_len=longest,
         max_seq_len=slots,
         cache=skeleton.cache_shapes(config),
+        dtype=dtype,
     )
     return _Job(
         config=config.to_dict(),
         shapes=shapes,
+        form=read_form(quantization if isinstance(quantization, dict) else None),
         target=target,
         flags=flags,
         vectors=inductor.require_vectors(target),
@@ -131,16 +145,7 @@ def _description(
     return {
         "format": 1,
         "backend": "aoti",
-        "built_with": {
-            "torch": str(torch.__version__),
-            "torch_git": torch.version.git_version,
-            "transformers": transformers.__version__,
-            "compiler": job.compiler,
-            "libc": " ".join(platform.libc_ver()),
-            "march": job.target.march,
-            "simdlen": job.target.simdlen,
-            "vectors": job.vectors,
-        },
+        "built_with": _built_with(job),
         "requires": {
             "torch": str(torch.__version__).partition("+")[0],
             "torch_git": torch.version.git_version,
@@ -153,7 +158,10 @@ def _description(
             "tensor_parallel_rank": 0,
             "tensor_parallel_degree": 1,
         },
-        "dtype": "float32",
+        "quantization": job.form.to_json(),
+        "note": job.form.note,
+        "packed": sorted(constants.packed),
+        "dtype": str(shapes.dtype).removeprefix("torch."),
         "limits": {
             "max_batch_size": shapes.batch,
             "max_input_len": shapes.max_input_len,
@@ -171,6 +179,19 @@ def _description(
         },
         "tied": dict(constants_of.tied_names(model)),
         "ignored": sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()),
+    }
+
+
+def _built_with(job: _Job) -> dict[str, JSONValue]:
+    return {
+        "torch": str(torch.__version__),
+        "torch_git": torch.version.git_version,
+        "transformers": transformers.__version__,
+        "compiler": job.compiler,
+        "libc": " ".join(platform.libc_ver()),
+        "march": job.target.march,
+        "simdlen": job.target.simdlen,
+        "vectors": job.vectors,
     }
 
 

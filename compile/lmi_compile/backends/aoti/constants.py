@@ -11,6 +11,7 @@ from lmi_compile.backends.aoti.export import Exported
 from lmi_compile.errors import OurBug, Unsupported
 
 _WRAPPER = "model."  # Prefill and Decode hold the model under this name
+_PACKED = ".packed"  # a layer's weight as oneDNN holds it; stored as `.weight`, transposed
 
 
 @dataclass(slots=True)
@@ -21,11 +22,13 @@ class Constants:
         weights: checkpoint name to parameter; only shapes and types mean anything.
         others: name to a tensor with its value, such as rotary frequencies.
         maps: graph to (name in the library to name in `weights` or `others`).
+        packed: names in `weights` that the loader packs for oneDNN before a library gets them.
     """
 
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     others: dict[str, torch.Tensor] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    packed: set[str] = field(default_factory=set)
 
     def add(self, graph: str, exported: Exported, library: Path, names: Mapping[int, str]) -> None:
         """Takes over what `library`, compiled from `exported`, names.
@@ -54,6 +57,10 @@ class Constants:
 
     def _place(self, graph: str, name: str, tensor: torch.Tensor, names: Mapping[int, str]) -> str:
         known = names.get(tensor.data_ptr())
+        if known is not None and known.endswith(_PACKED):
+            known = known.removesuffix(_PACKED) + ".weight"
+            self.packed.add(known)
+            tensor = tensor.t()
         if known is not None and tensor.numel():
             self.weights[known] = tensor
             return known
@@ -69,8 +76,7 @@ class Constants:
 def checkpoint_names(model: PreTrainedModel) -> dict[int, str]:
     """Address of each stored tensor to the one name that checkpoints keep it under."""
     tied = set(tied_names(model))
-    named = [*model.named_parameters(remove_duplicate=False), *_persistent_buffers(model)]
-    return {tensor.data_ptr(): name for name, tensor in named if name not in tied}
+    return {tensor.data_ptr(): name for name, tensor in _stored(model) if name not in tied}
 
 
 def tied_names(model: PreTrainedModel) -> dict[str, str]:
@@ -78,8 +84,7 @@ def tied_names(model: PreTrainedModel) -> dict[str, str]:
     by_address: dict[int, str] = {}
     tied: dict[str, str] = {}
     aliases = set(getattr(model, "all_tied_weights_keys", None) or {})
-    parameters = list(model.named_parameters(remove_duplicate=False))
-    for name, tensor in sorted(parameters, key=lambda item: item[0] in aliases):
+    for name, tensor in sorted(_stored(model), key=lambda item: item[0] in aliases):
         first = by_address.setdefault(tensor.data_ptr(), name)
         if first != name:
             tied[name] = first
@@ -108,6 +113,11 @@ def _refuse_inlined_weights(exported: Exported, wanted: set[str]) -> None:
         raise Unsupported(what, why, "use another backend")
 
 
-def _persistent_buffers(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
-    stored = set(model.state_dict())
-    return [(name, tensor) for name, tensor in model.named_buffers() if name in stored]
+def _stored(model: PreTrainedModel) -> list[tuple[str, torch.Tensor]]:
+    """Every name that a checkpoint may keep, tied ones too."""
+    kept = set(model.state_dict())
+    buffers = model.named_buffers(remove_duplicate=False)
+    return [
+        *model.named_parameters(remove_duplicate=False),
+        *((name, tensor) for name, tensor in buffers if name in kept),
+    ]

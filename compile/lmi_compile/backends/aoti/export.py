@@ -26,17 +26,19 @@ class Shapes:
         max_input_len: longest prompt.
         max_seq_len: S, slots per sequence: prompt and continuation.
         cache: per layer, what keys and values store.
+        dtype: of the cache.
     """
 
     batch: int
     max_input_len: int
     max_seq_len: int
     cache: Sequence[tuple[CacheShape, CacheShape]]
+    dtype: torch.dtype = torch.float32
 
     def slots(self, batch: int) -> list[torch.Tensor]:
         """Empty cache tensors `[batch, heads, S, width]` in the order k0, v0, k1, v1, ..."""
         return [
-            torch.zeros(batch, one.heads, self.max_seq_len, one.width)
+            torch.zeros(batch, one.heads, self.max_seq_len, one.width, dtype=self.dtype)
             for layer in self.cache
             for one in layer
         ]

@@ -12,8 +12,8 @@ from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
 from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import ModelFault
 
-# All that a sync handler beside a Hugging Face model needs to be left alone by the recommender:
-# it would otherwise choose rolling batch or async mode by itself.
+# All that a handler beside a Hugging Face model needs to be left alone by the recommender: it
+# would otherwise choose rolling batch or async mode by itself. Batch above 1 is async.
 SERVING = {
     "engine": "Python",
     "option.entryPoint": "model.py",
@@ -24,7 +24,9 @@ SERVING = {
 }
 RUNTIME = "lmi_aoti_runtime"
 _RUNTIME_SOURCE = Path(__file__).parent / "runtime"
-_HANDLER = "handler.py"
+# One request at a time, or several at once through the batcher: djl-serving tells them apart by
+# `async def` and option.async_mode, which must agree.
+_HANDLERS = {"false": "handler.py", "true": "handler_async.py"}
 _AT_THE_ROOT = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,7 +36,19 @@ _AT_THE_ROOT = (
 _LICENCES = ("LICEN[CS]E*", "NOTICE*", "COPYING*")
 # A config.json at the root would set djl-serving's recommender going.
 _CONFIGS = ("config.json", "generation_config.json")
-_DESCRIBED = ("requires", "model", "dtype", "limits", "cache", "graphs", "tensors", "built_with")
+_DESCRIBED = (
+    "requires",
+    "model",
+    "dtype",
+    "quantization",
+    "packed",
+    "note",
+    "limits",
+    "cache",
+    "graphs",
+    "tensors",
+    "built_with",
+)
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -54,10 +68,13 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     _link(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
     _link(inputs["weights"] / "weights.safetensors", out / "weights.safetensors")
     _copy_model_files(inputs["model"], out)
+    several = "true" if graphs["limits"]["max_batch_size"] > 1 else "false"
     for source in sorted(_RUNTIME_SOURCE.glob("*.py")):
-        name = "model.py" if source.name == _HANDLER else f"{RUNTIME}/{source.name}"
-        _copy(source, out / name)
-    (out / PROPERTIES_NAME).write_bytes(format_properties(SERVING))
+        if source.name not in _HANDLERS.values():
+            _copy(source, out / RUNTIME / source.name)
+    _copy(_RUNTIME_SOURCE / _HANDLERS[several], out / "model.py")
+    properties = {**SERVING, "option.async_mode": several}
+    (out / PROPERTIES_NAME).write_bytes(format_properties(properties))
     description: dict[str, Any] = {
         "format": 1,
         "backend": "aoti",

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from lmi_compile.errors import EnvironmentFault
 
+# Not TMPDIR, which differs from build to build and would be compiled in.
+_ROOT = Path("/tmp")  # noqa: S108 - the folder inside is checked to be ours
 _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
 
 @contextmanager
 def fixed_scratch(name: str) -> Iterator[Path]:
-    """An empty folder under the temporary directory, this process's alone, gone afterwards.
+    """An empty folder under /tmp (else TMPDIR), this process's alone, gone afterwards.
 
     While it exists it is the temporary directory, and torch's compile caches are in it: the cache
     of precompiled headers follows the temporary directory only. Two processes that want the same
@@ -32,7 +34,8 @@ def fixed_scratch(name: str) -> Iterator[Path]:
     Raises:
         EnvironmentFault: The path exists and belongs to somebody else.
     """
-    home = Path(tempfile.gettempdir()) / f"lmi-compile-{os.getuid()}"
+    root = _ROOT if os.access(_ROOT, os.W_OK) else Path(tempfile.gettempdir())
+    home = root / f"lmi-compile-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
     _require_ours(home)
     with (home / f"{name}.lock").open("w") as lock:

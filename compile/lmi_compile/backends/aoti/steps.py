@@ -1,13 +1,16 @@
 """The embedded backend's plan: one compiled graph for prefill, one for decode, weights beside.
 
-`compile` is keyed by architecture, shapes and dtype, never by weights: a fine-tune of a compiled
-architecture compiles nothing.
+`compile` is keyed by architecture, shapes, dtype and storage form, never by weights: a fine-tune
+of a compiled architecture compiles nothing.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
+from lmi_compile.backends.aoti.forms import Form
+from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
 from lmi_compile.common_steps import judge_step, proof_step, reference_step
 from lmi_compile.errors import Unsupported
 from lmi_compile.host import read_host, require_compiler, require_versions
@@ -21,17 +24,13 @@ _BACKEND = "lmi_compile.backends.aoti"
 def steps(order: Order) -> tuple[Step, ...]:
     """Model, reference, compile, weights, package, candidate, judge, proof."""
     cpu = _checked_target(order)
-    _check_ground(order)
+    check_ground(order)
+    form = storage(order, cpu)
     return (
         *order.model.steps,
         reference_step(order.recipe),
-        _compile_step(order, cpu),
-        Step(
-            name="weights",
-            run=Call(function=f"{_BACKEND}.weights:run", params={"dtype": order.recipe.dtype}),
-            needs=("model", "compile"),
-            outputs=("weights.safetensors",),
-        ),
+        _compile_step(order, cpu, form),
+        *_weight_steps(order, form),
         Step(
             name="package",
             run=Call(
@@ -77,7 +76,33 @@ def serving(order: Order) -> Mapping[str, JSONValue]:
     }
 
 
-def _compile_step(order: Order, cpu: CpuTarget) -> Step:
+def _weight_steps(order: Order, form: Form) -> tuple[Step, ...]:
+    """The stored tensors, and before them the ranges of activations where the form needs them."""
+    params: dict[str, JSONValue] = {}
+    smoothing = order.recipe.quantization.smoothquant
+    if smoothing is not None:
+        params["alpha"] = smoothing.alpha
+    weights = Step(
+        name="weights",
+        run=Call(function=f"{_BACKEND}.weights:run", params=params),
+        needs=("model", "compile"),
+        outputs=("weights.safetensors",),
+    )
+    if not form.calibrated:
+        return (weights,)
+    data = calibration(order)
+    calibrate = Step(
+        name="calibrate",
+        run=Call(function=f"{_BACKEND}.calibrate:run", params=data.params),
+        needs=("model",),
+        outputs=("ranges.safetensors", "norms.json", "calibration.json"),
+        identity={name: order.toolchain.versions[name] for name in ("torch", "transformers")},
+        local_inputs={"dataset": str(data.path)},
+    )
+    return calibrate, replace(weights, needs=("model", "compile", "calibrate"))
+
+
+def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
     recipe, architecture = order.recipe, order.model.architecture
     host = read_host()
     return Step(
@@ -87,6 +112,7 @@ def _compile_step(order: Order, cpu: CpuTarget) -> Step:
             params={
                 "config": dict(architecture) if architecture is not None else None,
                 "dtype": recipe.dtype,
+                "quantization": form.to_json(),
                 "max_batch_size": recipe.shapes.max_batch_size,
                 "max_input_len": recipe.shapes.max_input_len,
                 "max_seq_len": recipe.shapes.max_seq_len,
@@ -116,21 +142,3 @@ def _checked_target(order: Order) -> CpuTarget:
         what = f"target {order.recipe.target.instance_type}: the aoti backend compiles for CPUs"
         raise Unsupported(what, fix="write target: {cpu: x86-64-v3}")
     return order.cpu
-
-
-def _check_ground(order: Order) -> None:
-    """Refuse by name what this backend does not carry yet."""
-    recipe = order.recipe
-    carried: tuple[tuple[str, object, object], ...] = (
-        ("model.task", recipe.model.task, "text-generation"),
-        ("dtype", recipe.dtype, "float32"),
-        ("quantization.method", recipe.quantization.method, "none"),
-        ("quantization.kv_cache_dtype", recipe.quantization.kv_cache_dtype, "auto"),
-        ("shapes.max_batch_size", recipe.shapes.max_batch_size, 1),
-        ("tensor_parallel_degree", recipe.tensor_parallel_degree, 1),
-        ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, 1),
-    )
-    wrong = [f"{name}: {found} (today: {can})" for name, found, can in carried if found != can]
-    if wrong:
-        what = "the aoti backend cannot build this yet: " + "; ".join(wrong)
-        raise Unsupported(what, fix="use the values in brackets")

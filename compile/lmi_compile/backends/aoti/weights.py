@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ import torch  # noqa: TID253 - the worker's own process imports this module
 from safetensors import SafetensorError, safe_open  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.backends.aoti.forms import read_form
 from lmi_compile.backends.aoti.progress import say
+from lmi_compile.backends.aoti.ranges import read_ranges
 from lmi_compile.backends.aoti.runtime.tensorfile import stream_tensors
+from lmi_compile.backends.aoti.storing import DERIVED, Quantiser, Ranges
 from lmi_compile.errors import ModelFault
 
 _INDEX = "model.safetensors.index.json"
@@ -24,26 +27,41 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """Writes `weights.safetensors`, one tensor in memory at a time.
 
     Args:
-        params: `dtype`, which is the graphs' own.
-        inputs: `model` (a Hugging Face directory) and `compile` (with `graphs.json`).
+        params: `alpha`, where activations are smoothed; `graphs.json` says each tensor's type.
+        inputs: `model` (a Hugging Face directory), `compile` (with `graphs.json`) and, for forms
+            that need ranges, `calibrate`.
         out: Receives `weights.safetensors`.
 
     Raises:
         ModelFault: Tensors are missing, too many, of another shape, not finite, or unreadable.
     """
+    alpha = params.get("alpha")
     described = json.loads((inputs["compile"] / "graphs.json").read_bytes())
     wanted: dict[str, dict[str, Any]] = described["tensors"]["weights.safetensors"]
-    dtype: torch.dtype = getattr(torch, str(params["dtype"]))
+    dtypes: dict[str, torch.dtype] = {
+        name: getattr(torch, tensor["dtype"]) for name, tensor in wanted.items()
+    }
     with ExitStack() as stack:
         checkpoint = _Checkpoint(stack, inputs["model"])
-        sources = _assign(checkpoint, wanted, described["tied"], described["ignored"])
+        stored = {name for name in wanted if not name.endswith(DERIVED)}
+        sources = _assign(checkpoint, stored, described["tied"], described["ignored"])
+
+        def read(name: str) -> torch.Tensor:
+            return checkpoint.read(sources[name], wanted[name]["shape"], torch.float32)
+
+        quantiser = Quantiser(
+            read=read,
+            form=read_form(described["quantization"]),
+            ranges=read_ranges(inputs["calibrate"]) if "calibrate" in inputs else Ranges(),
+            alpha=alpha if isinstance(alpha, float) else None,
+        )
         names = sorted(wanted)
-        layout = [(name, dtype, list(wanted[name]["shape"])) for name in names]
-        say(f"{len(names)} tensors to {params['dtype']}")
+        layout = [(name, dtypes[name], list(wanted[name]["shape"])) for name in names]
+        say(f"{len(names)} tensors to {described['dtype']}")
         stream_tensors(
             out / "weights.safetensors",
             layout,
-            lambda name: checkpoint.read(sources[name], wanted[name]["shape"], dtype),
+            lambda name: quantiser.tensor(name, dtypes[name]),
         )
 
 
@@ -105,7 +123,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _assign(
     checkpoint: _Checkpoint,
-    wanted: Mapping[str, object],
+    wanted: Collection[str],
     tied: Mapping[str, str],
     ignored: Sequence[str],
 ) -> dict[str, str]:

@@ -27,7 +27,7 @@ MakeLlama = Callable[..., Path]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever needs the compiled package waits for a compiler."""
     for item in items:
-        if "built" in getattr(item, "fixturenames", ()):
+        if {"built", "built_for_three", "built_in_8_bits"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -52,18 +52,59 @@ def work(module: str, params: object, inputs: dict[str, Path], out: Path) -> str
     return ended.stdout
 
 
-def compile_params(model: Path) -> dict[str, object]:
+def compile_params(model: Path, **changes: object) -> dict[str, object]:
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    return {"config": config, "dtype": "float32", **LIMITS, **TARGET}
+    return {"config": config, "dtype": "float32", **LIMITS, **TARGET, **changes}
+
+
+def build(
+    root: Path, model: Path, calibrated: dict[str, Path] | None = None, **changes: object
+) -> SimpleNamespace:
+    compiled, weights, package = root / "compile", root / "weights", root / "package"
+    work("compile", compile_params(model, **changes), {}, compiled)
+    inputs = {"model": model, "compile": compiled, **(calibrated or {})}
+    work("weights", {"alpha": 0.5} if calibrated else {}, inputs, weights)
+    inputs = {"model": model, "compile": compiled, "weights": weights}
+    work("package", {"name": "tiny"}, inputs, package)
+    return SimpleNamespace(model=model, compile=compiled, weights=weights, package=package)
 
 
 @pytest.fixture(scope="session")
 def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     root = tmp_path_factory.mktemp("aoti")
-    model = make_tiny_llama(root / "model")
-    compiled, weights, package = root / "compile", root / "weights", root / "package"
-    work("compile", compile_params(model), {}, compiled)
-    work("weights", {"dtype": "float32"}, {"model": model, "compile": compiled}, weights)
-    inputs = {"model": model, "compile": compiled, "weights": weights}
-    work("package", {"name": "tiny"}, inputs, package)
-    return SimpleNamespace(model=model, compile=compiled, weights=weights, package=package)
+    return build(root, make_tiny_llama(root / "model"))
+
+
+@pytest.fixture(scope="session")
+def built_for_three(
+    make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """The same model with a decode graph for three sequences."""
+    root = tmp_path_factory.mktemp("aoti3")
+    return build(root, make_tiny_llama(root / "model"), max_batch_size=3)
+
+
+@pytest.fixture(scope="session")
+def built_in_8_bits(
+    make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """The same model with 8-bit weights and activations, smoothed, one scale per token."""
+    import torch  # noqa: PLC0415 - only here
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - the same
+
+    root = tmp_path_factory.mktemp("aoti8")
+    model, text = make_tiny_llama(root / "model"), root / "text.txt"
+    text.write_text(" ".join(f"{number * 7919} things" for number in range(300)), encoding="utf-8")
+    params = {"num_samples": 8, "max_seq_len": 32, "seed": 1}
+    work("calibrate", params, {"model": model, "dataset": text}, root / "calibrate")
+    form = {"method": "smoothquant", "activations": "per_token", "reduced_range": True}
+    done = build(root, model, {"calibrate": root / "calibrate"}, quantization=form)
+    original = AutoModelForCausalLM.from_pretrained(model).eval()
+
+    def logits(ids: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            found: torch.Tensor = original(ids[None]).logits[0]
+        return found
+
+    done.logits = logits
+    return done

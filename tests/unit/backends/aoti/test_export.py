@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from lmi_compile.backends.aoti import export, reduction, skeleton
+from lmi_compile.backends.aoti import export, linears, skeleton
 
 SIZES: dict[str, Any] = {
     "vocab_size": 99,
@@ -56,10 +56,10 @@ LENGTH, SLOTS = 13, 24
 pytestmark = pytest.mark.slow
 
 
-def _built(family: str) -> tuple[Any, Any]:
+def _built(family: str, dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
     given = {**SIZES, "model_type": family.partition(",")[0], **FAMILIES[family]}
     config = skeleton.read_config(given)
-    model = skeleton.build(config, torch.float32)
+    model = skeleton.build(config, dtype)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -85,8 +85,9 @@ def test_prefill_and_decode_are_the_model(family: str) -> None:
     shapes = export.Shapes(
         batch=1, max_input_len=16, max_seq_len=SLOTS, cache=skeleton.cache_shapes(config)
     )
+    assert linears.swap_linears(model) > 0
     prefill = export.export_prefill(model, shapes).program.module()
-    assert reduction.swap_linears(model) > 0
+    linears.set_rows(model, "one")
     decode = export.export_decode(model, shapes).program.module()
     slots = shapes.slots(1)
     with torch.no_grad():
@@ -118,6 +119,36 @@ def test_decode_may_hold_each_sequence_at_its_own_position() -> None:
     for row, length in enumerate(lengths):
         expected = _expected(model, ids[row : row + 1, : length + 1])[-1]
         assert (found[row] - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("rows", ["one", "few"])
+def test_bfloat16_stays_as_close_to_float32_as_transformers_bfloat16(rows: linears.Rows) -> None:
+    config, model = _built("llama")
+    ids = torch.randint(1, 99, (1, SLOTS), generator=torch.Generator().manual_seed(1))
+    exact = _expected(model, ids)
+    _, model = _built("llama", torch.bfloat16)
+    usual = (_expected(model, ids).float() - exact).abs()
+    shapes = export.Shapes(
+        batch=1 if rows == "one" else 2,
+        max_input_len=16,
+        max_seq_len=SLOTS,
+        cache=skeleton.cache_shapes(config),
+        dtype=torch.bfloat16,
+    )
+    linears.swap_linears(model)
+    prefill = export.export_prefill(model, shapes).program.module()
+    linears.set_rows(model, rows)
+    decode = export.export_decode(model, shapes).program.module()
+    slots = shapes.slots(shapes.batch)
+    assert slots[0].dtype == torch.bfloat16
+    with torch.no_grad():
+        found = [prefill(ids[:, :LENGTH], torch.arange(LENGTH), [slot[:1] for slot in slots])]
+        for place in range(LENGTH, SLOTS):
+            tokens = ids[:, place : place + 1].expand(shapes.batch, 1)
+            found.append(decode(tokens, torch.full((shapes.batch,), place), slots)[:1])
+    error = (torch.cat(found) - exact).abs()
+    assert found[0].dtype == torch.float32
+    assert 0 < error.mean() <= 1.1 * usual.mean()
 
 
 def test_weights_are_not_drawn_and_buffers_are_computed() -> None:

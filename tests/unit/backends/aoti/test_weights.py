@@ -27,7 +27,7 @@ def convert(built: SimpleNamespace, tmp_path: Path) -> Callable[[Path], Tensors]
     def run(model: Path) -> Tensors:
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
-        weights.run({"dtype": "float32"}, {"model": model, "compile": built.compile}, out)
+        weights.run({}, {"model": model, "compile": built.compile}, out)
         return load_file(out / "weights.safetensors")
 
     return run
@@ -73,7 +73,7 @@ def test_shards_are_read_through_their_index(
     assert all(torch.equal(written[name], tensors[name]) for name in tensors)
     (folder / "model-1.safetensors").unlink()
     with pytest.raises(ModelFault, match=r"names model-1\.safetensors"):
-        weights.run({"dtype": "float32"}, {"model": folder, "compile": built.compile}, folder)
+        weights.run({}, {"model": folder, "compile": built.compile}, folder)
 
 
 def test_a_tied_head_may_be_stored_and_must_be_equal(convert: Convert, model: MakeModel) -> None:

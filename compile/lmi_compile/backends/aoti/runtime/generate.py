@@ -41,6 +41,63 @@ class Generation:
     tokens: list[Token] = field(default_factory=list)
 
 
+class Writer:
+    """A continuation in the making: takes logits, gives tokens, knows when it ends.
+
+    Attributes:
+        done: What has been written.
+        ended: Whether anything ended it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        prompt: int,
+        parameters: Parameters,
+        eos_token_ids: frozenset[int],
+    ) -> None:
+        """For a prompt of `prompt` tokens."""
+        self._prompt = prompt
+        self._parameters = parameters
+        self._eos = eos_token_ids
+        self._chooser = Chooser(parameters)
+        self._stream = TextStream(tokenizer)
+        self._special = {
+            number for number, one in tokenizer.get_added_tokens_decoder().items() if one.special
+        }
+        self.done = Generation()
+        self.ended = False
+
+    @property
+    def token(self) -> int:
+        """The last token's id, which decode wants next."""
+        return self.done.tokens[-1].id
+
+    @property
+    def position(self) -> int:
+        """Where the last token stands."""
+        return self._prompt + len(self.done.tokens) - 1
+
+    def take(self, logits: torch.Tensor) -> None:
+        """Adds the token that the logits (float32 `[V]`) lead to."""
+        token, log_prob = self._chooser.choose(logits)
+        text = self._stream.add(token)
+        self.done.tokens.append(Token(token, text, log_prob, token in self._special))
+        stop = None
+        if token in self._eos:
+            self.done.finish_reason = "eos_token"
+        else:
+            stop = _first_stop(self._stream.text, self._parameters.stop_sequences)
+            if stop is None and len(self.done.tokens) < self._parameters.max_new_tokens:
+                return
+        self.ended = True
+        if stop is not None:
+            self.done.finish_reason, self.done.text = "stop_sequence", self._stream.text[:stop]
+            return
+        self._stream.finish()
+        self.done.text = self._stream.text
+
+
 def generate(
     graphs: Graphs,
     tokenizer: Tokenizer,
@@ -48,7 +105,7 @@ def generate(
     parameters: Parameters,
     eos_token_ids: frozenset[int],
 ) -> Generation:
-    """Continues a text.
+    """Continues a text alone, in slot 0.
 
     Args:
         graphs: Their slots are overwritten.
@@ -60,34 +117,26 @@ def generate(
     Raises:
         BadRequest: The prompt, or the prompt with its continuation, is too long.
     """
-    _require_fit(graphs, len(ids), parameters.max_new_tokens)
-    special = {
-        number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special
-    }
-    chooser = Chooser(parameters)
-    stream = TextStream(tokenizer)
-    done = Generation()
+    require_fit(graphs, len(ids), parameters.max_new_tokens)
+    writer = Writer(tokenizer, len(ids), parameters, eos_token_ids)
+    writer.take(first_logits(graphs, ids, 0))
+    while not writer.ended:
+        writer.take(graphs.decode(writer.token, writer.position))
+    return writer.done
+
+
+def first_logits(graphs: Graphs, ids: Sequence[int], slot: int) -> torch.Tensor:
+    """Reads a prompt into a slot; float32 `[V]` for the token after it."""
     prompt = torch.tensor(ids, dtype=torch.int64)
-    logits = graphs.prefill(prompt, torch.tensor([len(ids) - 1]))[0]
-    while True:
-        token, log_prob = chooser.choose(logits)
-        done.tokens.append(Token(token, stream.add(token), log_prob, token in special))
-        if token in eos_token_ids:
-            done.finish_reason = "eos_token"
-            break
-        stop = _first_stop(stream.text, parameters.stop_sequences)
-        if stop is not None:
-            done.finish_reason, done.text = "stop_sequence", stream.text[:stop]
-            return done
-        if len(done.tokens) == parameters.max_new_tokens:
-            break
-        logits = graphs.decode(token, len(ids) + len(done.tokens) - 1)
-    stream.finish()
-    done.text = stream.text
-    return done
+    return graphs.prefill(prompt, torch.tensor([len(ids) - 1]), slot)[0]
 
 
-def _require_fit(graphs: Graphs, prompt: int, new: int) -> None:
+def require_fit(graphs: Graphs, prompt: int, new: int) -> None:
+    """Refuses what the slots cannot hold.
+
+    Raises:
+        BadRequest: With the limit that is broken.
+    """
     if not prompt:
         raise BadRequest("inputs has no tokens")
     if prompt > graphs.max_input_len:

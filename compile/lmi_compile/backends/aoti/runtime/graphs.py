@@ -5,7 +5,7 @@ foreign memory. Everything is therefore checked here, once at load for the weigh
 call for the inputs. The weights are mapped from the file once and shared by both graphs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from safetensors import safe_open
 from . import environment, threads
 from .environment import RuntimeMismatch
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int64": torch.int64}
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "int8": torch.int8,
+    "int32": torch.int32,
+    "int64": torch.int64,
+}
 
 
 class LimitExceeded(Exception):
@@ -23,13 +30,14 @@ class LimitExceeded(Exception):
 
 
 class Graphs:
-    """Prefill and decode over one sequence's key/value slots.
+    """Prefill and decode over the key/value slots of up to `batch` sequences.
 
     Attributes:
         description: `runtime.json`.
         max_input_len: The longest prompt.
         max_seq_len: The longest prompt and continuation together.
         vocab_size: V.
+        batch: Sequences that one decode step takes.
         threads: The thread decision, for the log.
     """
 
@@ -51,24 +59,27 @@ class Graphs:
         self.max_seq_len = int(limits["max_seq_len"])
         self.vocab_size = int(limits["vocab_size"])
         tensors = _map_tensors(root, self.description["tensors"])
+        for name in self.description["packed"]:
+            tensors[name] = torch.ops.onednn.qlinear_prepack(tensors[name], None)
         graphs = self.description["graphs"]
         self._prefill = _load(root, graphs["prefill"], tensors)
         self._decode = _load(root, graphs["decode"], tensors)
         self._tensors = tensors  # the libraries hold bare pointers into these
         dtype = _DTYPES[self.description["dtype"]]
-        batch = int(limits["max_batch_size"])
+        self.batch = int(limits["max_batch_size"])
         self._slots = [
-            torch.zeros(batch, heads, self.max_seq_len, width, dtype=dtype)
+            torch.zeros(self.batch, heads, self.max_seq_len, width, dtype=dtype)
             for layer in self.description["cache"]
             for heads, width in layer
         ]
 
-    def prefill(self, ids: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Reads a text from its beginning into the slots.
+    def prefill(self, ids: torch.Tensor, rows: torch.Tensor, slot: int = 0) -> torch.Tensor:
+        """Reads a text from its beginning into the slots of one sequence.
 
         Args:
             ids: int64 `[T]`, 1 <= T <= max_input_len.
             rows: int64 `[R]`, the positions whose logits are wanted, 1 <= R <= max_input_len.
+            slot: Whose, 0 <= slot < batch.
 
         Returns:
             float32 `[R, V]`; row i predicts the token after position `rows[i]`.
@@ -79,11 +90,14 @@ class Graphs:
         self._check_ids(ids, self.max_input_len)
         _check_vector("rows", rows, self.max_input_len)
         _check_range("row", rows, len(ids))
-        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *self._slots])[0]
+        if not 0 <= slot < self.batch:
+            raise LimitExceeded(f"slot {slot} is outside 0..{self.batch - 1}")
+        own = [slots[slot : slot + 1] for slots in self._slots]
+        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *own])[0]
         return out
 
     def decode(self, token: int, position: int) -> torch.Tensor:
-        """Adds one token to the text in the slots.
+        """Adds one token to the text of sequence 0; the other sequences' slot 0 is overwritten.
 
         Args:
             token: Its id.
@@ -95,12 +109,32 @@ class Graphs:
         Raises:
             LimitExceeded: The token or the position is outside the limits.
         """
-        ids = torch.tensor([[token]])
-        positions = torch.tensor([position])
-        self._check_ids(ids[0], 1)
-        _check_range("position", positions, self.max_seq_len)
-        out: torch.Tensor = self._decode.run([ids, positions, *self._slots])[0]
-        return out[0]
+        idle = [0] * (self.batch - 1)
+        return self.step([token, *idle], [position, *idle])[0]
+
+    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """Adds one token to the text of every sequence.
+
+        Args:
+            tokens: One id per sequence.
+            positions: Where each stands. A sequence that nobody reads takes token 0 at position 0,
+                which the next prefill overwrites.
+
+        Returns:
+            float32 `[batch, V]`.
+
+        Raises:
+            LimitExceeded: Too many or too few, or a token or a position is outside the limits.
+        """
+        ids = torch.tensor(tokens, dtype=torch.int64)
+        places = torch.tensor(positions, dtype=torch.int64)
+        if len(ids) != self.batch or len(places) != self.batch:
+            found = f"{len(ids)} tokens and {len(places)} positions"
+            raise LimitExceeded(f"{found}: a step takes {self.batch} of each")
+        self._check_ids(ids, self.batch)
+        _check_range("position", places, self.max_seq_len)
+        out: torch.Tensor = self._decode.run([ids[:, None], places, *self._slots])[0]
+        return out
 
     def _check_ids(self, ids: torch.Tensor, longest: int) -> None:
         _check_vector("token ids", ids, longest)

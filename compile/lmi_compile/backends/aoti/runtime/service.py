@@ -7,7 +7,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from .environment import RuntimeMismatch
-from .generate import Generation, generate
+from .generate import Generation, generate, require_fit
 from .graphs import Graphs
 from .request import BadRequest, Request, parse
 
@@ -46,17 +46,28 @@ class Service:
         Raises:
             BadRequest: The request is at fault; the text names the field.
         """
+        request, ids = self.read(body)
+        done = generate(self.graphs, self.tokenizer, ids, request.parameters, self.eos_token_ids)
+        return answer_of(request, done)
+
+    def read(self, body: bytes) -> tuple[Request, list[int]]:
+        """The request in a body, and its prompt's tokens, which fit.
+
+        Raises:
+            BadRequest: The request is at fault; the text names the field.
+        """
         try:
             decoded = json.loads(body)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"the body is not JSON ({error})") from error
         request = parse(decoded)
-        ids = self.tokenizer.encode(request.inputs).ids
-        done = generate(self.graphs, self.tokenizer, ids, request.parameters, self.eos_token_ids)
-        return _answer(request, done)
+        ids: list[int] = self.tokenizer.encode(request.inputs).ids
+        require_fit(self.graphs, len(ids), request.parameters.max_new_tokens)
+        return request, ids
 
 
-def _answer(request: Request, done: Generation) -> dict[str, Any]:
+def answer_of(request: Request, done: Generation) -> dict[str, Any]:
+    """The body of the answer, by the LMI schema."""
     prefix = request.inputs if request.parameters.return_full_text else ""
     answer: dict[str, Any] = {"generated_text": prefix + done.text}
     if request.parameters.details:

@@ -1,0 +1,86 @@
+"""How weights are stored and linear layers computed: what of a quantisation decides the graphs.
+
+Light: planning reads it. The strength of smoothing and the calibration are not here, because
+they change numbers in the weights and never the graphs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from lmi_artifacts.digest import JSONValue
+
+Method: TypeAlias = Literal["none", "int8_wo", "smoothquant", "fp8"]
+Activations: TypeAlias = Literal["float", "per_token", "static"]
+
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A storage form.
+
+    Attributes:
+        method: `none` (the weights' own type), `int8_wo` (8-bit weights), `smoothquant` (8-bit
+            weights and activations) or `fp8` (E4M3 weights and activations).
+        activations: `float`, or one scale per token or one fixed by calibration.
+        reduced_range: 8-bit weights keep to 7 bits (-63..63): without VNNI, oneDNN's u8 x s8
+            adds pairs of products in 16 bits, and 255 * 127 * 2 does not fit (measured: 0.9 %
+            relative error with 8 bits, none with 7).
+    """
+
+    method: Method = "none"
+    activations: Activations = "float"
+    reduced_range: bool = False
+
+    @property
+    def most(self) -> int:
+        """The largest stored whole number of the linear layers' 8-bit weights."""
+        return 63 if self.reduced_range else 127
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the weights step needs ranges of activations."""
+        return self.method == "smoothquant" or self.activations == "static"
+
+    @property
+    def note(self) -> str:
+        """What a user of the package should know; empty where there is nothing."""
+        if self.method != "fp8":
+            return ""
+        return "E4M3 numbers are multiplied in float32: right, small, and slower than float32 here"
+
+    def to_json(self) -> dict[str, JSONValue]:
+        """For a step's params and for `graphs.json`."""
+        return {
+            "method": self.method,
+            "activations": self.activations,
+            "reduced_range": self.reduced_range,
+        }
+
+
+PLAIN = Form()
+
+
+def form_of(method: Method, flags: Sequence[str], *, per_token: bool) -> Form:
+    """The form for a method on processors that have at least `flags`."""
+    match method:
+        case "none":
+            return PLAIN
+        case "int8_wo":
+            return Form(method=method)
+        case "fp8":
+            return Form(method=method, activations="static")
+        case "smoothquant":
+            return Form(
+                method=method,
+                activations="per_token" if per_token else "static",
+                reduced_range=not _VNNI & set(flags),
+            )
+
+
+def read_form(given: Mapping[str, JSONValue] | None) -> Form:
+    """The form that `to_json` wrote; None is the plain one."""
+    if given is None:
+        return PLAIN
+    return Form(**given)  # type: ignore[arg-type]  # the three fields of to_json

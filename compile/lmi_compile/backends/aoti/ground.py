@@ -1,0 +1,66 @@
+"""What of a recipe this backend carries; the rest is refused by name, before any work."""
+
+from lmi_compile.backend import Order
+from lmi_compile.backends.aoti.forms import Form, form_of
+from lmi_compile.calibration import PlannedCalibration
+from lmi_compile.errors import Unsupported
+from lmi_recipes.target import CpuTarget
+
+_DTYPES = ("float32", "bfloat16")
+_METHODS = ("none", "int8_wo", "smoothquant", "fp8")
+
+
+def check_ground(order: Order) -> None:
+    """Refuses what this backend does not carry yet, all of it at once.
+
+    Raises:
+        Unsupported: with each field, what it says and what it could say.
+    """
+    recipe = order.recipe
+    method = recipe.quantization.method
+    carried: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+        ("model.task", recipe.model.task, ("text-generation",)),
+        ("dtype", recipe.dtype, _DTYPES if method == "none" else _DTYPES[:1]),
+        ("quantization.method", method, _METHODS),
+        ("quantization.kv_cache_dtype", recipe.quantization.kv_cache_dtype, ("auto",)),
+        ("tensor_parallel_degree", recipe.tensor_parallel_degree, (1,)),
+        ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, (1,)),
+    )
+    smoothing = recipe.quantization.smoothquant
+    if smoothing is not None:
+        per_channel = ("quantization.smoothquant.per_channel", smoothing.per_channel, (True,))
+        carried = (*carried, per_channel)
+    wrong = [
+        f"{name}: {found} (today: {' or '.join(str(one) for one in can)})"
+        for name, found, can in carried
+        if found not in can
+    ]
+    if wrong:
+        what = "the aoti backend cannot build this yet: " + "; ".join(wrong)
+        raise Unsupported(what, fix="use the values in brackets")
+
+
+def storage(order: Order, cpu: CpuTarget) -> Form:
+    """The storage form that the recipe's quantisation means on the target's processors."""
+    quantization = order.recipe.quantization
+    smoothing = quantization.smoothquant
+    per_token = smoothing is None or smoothing.per_token
+    match quantization.method:
+        case "none" | "int8_wo" | "smoothquant" | "fp8" as method:
+            return form_of(method, cpu.required_flags, per_token=per_token)
+        case other:
+            raise Unsupported(f"the aoti backend cannot build this yet: {other}")
+
+
+def calibration(order: Order) -> PlannedCalibration:
+    """The calibration text, which must be a file.
+
+    Raises:
+        Unsupported: there is none.
+    """
+    found = order.calibration
+    if found is None or found.sha256 is None:
+        what = f"the calibration data set is not a file: {found.dataset if found else 'none named'}"
+        fix = "name a text file in UTF-8, relative to the recipe, in quantization.calibration"
+        raise Unsupported(what, "the aoti backend calibrates on a text that it can digest", fix)
+    return found

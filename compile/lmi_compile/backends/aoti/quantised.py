@@ -1,0 +1,225 @@
+"""Linear layers and embeddings over 8-bit weights, as graphs that read them as they are stored.
+
+Stored beside each 8-bit `weight` is `weight_scale`, float32, one number per output row. All
+buffers that name stored tensors are persistent; helpers with fixed values are not.
+"""
+
+from collections.abc import Iterator
+
+import torch  # noqa: TID253 - imported by the compile worker only
+from transformers import PreTrainedModel  # noqa: TID253 - the same
+
+from lmi_compile.backends.aoti.forms import Form
+from lmi_compile.backends.aoti.linears import FloatLinear, GraphLinear
+from lmi_compile.errors import Unsupported
+
+FP8_MOST = 448.0  # the largest E4M3 number
+ACTIVATION_MOST = 127.0
+_ZERO_POINT = 128  # u8 activations are the signed number and this
+_LONG = 16  # Inductor writes vectors of up to 8 numbers into the code, where nothing can be given
+_TINY = 1e-8  # the scale of a token that is all zeros
+
+
+class _Quantised(GraphLinear):
+    """What the forms share: the bias, and the shapes of the layer they replace."""
+
+    weight_scale: torch.Tensor
+
+    def __init__(self, linear: torch.nn.Linear, *, to_float32: bool) -> None:
+        super().__init__(to_float32=to_float32)
+        self.out, self.width = linear.weight.shape
+        self.bias: torch.nn.Parameter | None = linear.bias
+        self.register_buffer("weight_scale", torch.empty(self.out))
+
+    def multiply(self, x: torch.Tensor) -> torch.Tensor:
+        """Flattens, multiplies and adds the bias."""
+        out = self.product(x.reshape(-1, self.width))
+        if self.bias is not None:
+            out = out + self.bias.float()
+        return out.reshape(*x.shape[:-1], self.out)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """`[M, in]` to float32 `[M, out]`."""
+        raise NotImplementedError
+
+
+class Int8Linear(_Quantised):
+    """8-bit weights, float activations.
+
+    Few rows go through the kernel that reads 8-bit weights (activations in bfloat16, sums in
+    float32): decode is bound by memory. Many rows go through a float32 matmul of the weights'
+    whole numbers, which costs less than that kernel with many rows.
+    """
+
+    weight: torch.Tensor
+    ones: torch.Tensor
+
+    def __init__(self, linear: torch.nn.Linear, *, head: bool = False) -> None:
+        super().__init__(linear, to_float32=head)
+        self.head = head
+        # The kernel's own scales would have to be bfloat16, which is too coarse.
+        ones = torch.ones(self.out, dtype=torch.bfloat16)
+        self.register_buffer("ones", ones, persistent=False)
+        self.register_buffer("weight", torch.empty(self.out, self.width, dtype=torch.int8))
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """See the class. A head sees one row of a prompt, so it always takes the kernel."""
+        if self.rows == "many" and not self.head:
+            out = torch.nn.functional.linear(x.float(), self.weight.float())
+        else:
+            out = torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.ones).float()  # noqa: SLF001 - the op has no public name
+        return out * self.weight_scale
+
+
+class Int8Embedding(torch.nn.Module):
+    """An embedding with one 8-bit row and one scale per token, shared with a tied head."""
+
+    weight: torch.Tensor
+    weight_scale: torch.Tensor
+
+    def __init__(self, embedding: torch.nn.Embedding, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+        shape = embedding.weight.shape
+        self.register_buffer("weight", torch.empty(shape, dtype=torch.int8))
+        self.register_buffer("weight_scale", torch.empty(shape[0]))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """`[B, T]` to `[B, T, width]`."""
+        return (self.weight[ids].float() * self.weight_scale[ids][..., None]).to(self.dtype)
+
+
+class IntegerLinear(_Quantised):
+    """8-bit weights and activations: oneDNN's u8 x s8 matmul, sums in whole numbers.
+
+    `packed` is the weight as oneDNN wants it, `[in, out]` to look at: the loader packs the stored
+    `weight` `[out, in]` once. Static: `input_factor` is what smoothing and the activation scale
+    come to, and `weight_scale` holds the activation scale too.
+    """
+
+    packed: torch.Tensor
+    input_factor: torch.Tensor
+    one: torch.Tensor
+    activation_zero: torch.Tensor
+    weight_zero: torch.Tensor
+
+    def __init__(self, linear: torch.nn.Linear, *, static: bool) -> None:
+        super().__init__(linear, to_float32=False)
+        self.static = static
+        self.register_buffer("packed", torch.empty(self.width, self.out, dtype=torch.int8))
+        if static:
+            self.register_buffer("input_factor", torch.empty(self.width))
+        fixed = {
+            "one": torch.ones(_LONG),
+            "activation_zero": torch.full((_LONG,), _ZERO_POINT, dtype=torch.int32),
+            "weight_zero": torch.zeros(self.out, dtype=torch.int32),
+        }
+        for name, tensor in fixed.items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Quantises the activations, multiplies, scales back."""
+        x = x.float()
+        if self.static:
+            return self._integer(torch.round(x * self.input_factor))
+        scale = x.abs().amax(-1, keepdim=True).clamp(min=_TINY) / ACTIVATION_MOST
+        return self._integer(torch.round(x / scale)) * scale
+
+    def _integer(self, whole: torch.Tensor) -> torch.Tensor:
+        shifted = whole.clamp(-ACTIVATION_MOST, ACTIVATION_MOST) + _ZERO_POINT
+        out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            shifted.to(torch.uint8),
+            self.one[:1],
+            self.activation_zero[:1],
+            self.packed,
+            self.weight_scale,
+            self.weight_zero,
+            None,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return out
+
+
+class Fp8Linear(_Quantised):
+    """E4M3 weights and activations, multiplied in float32: no CPU kernel for them is fast.
+
+    `input_factor` is one over the activation scale, the same number for every column; it is a
+    vector because a single number would be compiled in.
+    """
+
+    weight: torch.Tensor
+    input_factor: torch.Tensor
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__(linear, to_float32=False)
+        shape = (self.out, self.width)
+        self.register_buffer("weight", torch.empty(shape, dtype=torch.float8_e4m3fn))
+        self.register_buffer("input_factor", torch.empty(self.width))
+
+    def product(self, x: torch.Tensor) -> torch.Tensor:
+        """Saturates and rounds the activations to E4M3, then multiplies."""
+        scaled = (x.float() * self.input_factor).clamp(-FP8_MOST, FP8_MOST)
+        rounded = scaled.to(torch.float8_e4m3fn).float()
+        if self.rows == "one":
+            out = (rounded * self.weight.float()).sum(-1)[None]
+        else:
+            out = torch.nn.functional.linear(rounded, self.weight.float())
+        return out * self.weight_scale
+
+
+def quantise(model: PreTrainedModel, form: Form) -> int:
+    """Replaces every linear layer and the embedding by what `form` stores, in place.
+
+    Returns:
+        How many linear layers were replaced.
+
+    Raises:
+        Unsupported: Some matrix of the model would stay in full precision unsaid.
+    """
+    dtype = model.dtype
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    new_embedding = _replaced_embedding(embedding, dtype)
+    swapped = 0
+    for parent, name, child in list(_children(model)):
+        if child is embedding:
+            setattr(parent, name, new_embedding)
+        elif type(child) is torch.nn.Linear:
+            setattr(parent, name, _replaced(child, form, head=child is head))
+            swapped += 1
+    new_head = model.get_output_embeddings()
+    if head.weight is embedding.weight and isinstance(new_head, Int8Linear):
+        new_head.weight, new_head.weight_scale = new_embedding.weight, new_embedding.weight_scale
+    left = sorted(name for name, one in model.named_parameters() if one.dim() > 1)
+    if left:
+        why = f"these matrices are in no plain linear layer: {', '.join(left[:4])}"
+        raise Unsupported("the aoti backend cannot quantise this model", why, "use method: none")
+    return swapped
+
+
+def _replaced(linear: torch.nn.Linear, form: Form, *, head: bool) -> GraphLinear:
+    """The head stays 8-bit weight-only: it shares its rows with the embedding."""
+    if head or form.method == "int8_wo":
+        return Int8Linear(linear, head=head)
+    if form.method == "smoothquant":
+        return IntegerLinear(linear, static=form.activations == "static")
+    if form.method == "fp8":
+        return Fp8Linear(linear)
+    return FloatLinear(linear)
+
+
+def _replaced_embedding(embedding: torch.nn.Module, dtype: torch.dtype) -> Int8Embedding:
+    if type(embedding) is not torch.nn.Embedding:
+        why = f"its embedding is a {type(embedding).__name__}"
+        raise Unsupported("the aoti backend cannot quantise this model", why, "use method: none")
+    return Int8Embedding(embedding, dtype)
+
+
+def _children(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.nn.Module]]:
+    for parent in model.modules():
+        for name, child in parent.named_children():
+            yield parent, name, child

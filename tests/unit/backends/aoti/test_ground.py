@@ -1,0 +1,78 @@
+"""What a recipe may ask of this backend, and what decides which key."""
+
+from pathlib import Path
+
+import pytest
+
+from lmi_compile.errors import CompileError, Unsupported, exit_code_of
+from lmi_compile.plan import Plan, make_plan
+from lmi_compile.survey import load, survey
+
+CATALOG = "smollm2-135m-instruct-cpu"
+
+
+def _plan(tmp_path: Path, name: str, *overrides: str) -> Plan:
+    return make_plan(survey(load(name, overrides), tmp_path))
+
+
+def _keys(plan: Plan) -> dict[str, str]:
+    return {planned.step.name: planned.key for planned in plan.steps}
+
+
+@pytest.mark.parametrize(
+    ("name", "calibrates"),
+    [
+        ("", False),
+        ("-bfloat16", False),
+        ("-int8", False),
+        ("-fp8", True),
+        ("-smoothquant", True),
+        ("-smoothquant-static", True),
+    ],
+)
+def test_the_catalogue_plans(tmp_path: Path, name: str, *, calibrates: bool) -> None:
+    keys = _keys(_plan(tmp_path, CATALOG + name))
+    assert ("calibrate" in keys) is calibrates
+
+
+def test_only_what_changes_the_graphs_compiles_anew(tmp_path: Path) -> None:
+    base = _keys(_plan(tmp_path, f"{CATALOG}-smoothquant"))
+    for change, anew in (
+        ("quantization.smoothquant.alpha=0.8", {"weights"}),
+        ("quantization.calibration.seed=7", {"calibrate", "weights"}),
+        ("quantization.smoothquant.per_token=false", {"compile", "weights"}),
+        ("shapes.max_batch_size=4", {"compile", "weights"}),
+    ):
+        keys = _keys(_plan(tmp_path, f"{CATALOG}-smoothquant", change))
+        watched = ("fetch", "model", "reference", "calibrate", "compile", "weights")
+        assert {step for step in watched if keys[step] != base[step]} == anew, change
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (("dtype=float16",), "dtype: float16"),
+        (("quantization.method=awq",), "quantization.method: awq"),
+        (("quantization.method=int4_wo",), "quantization.method: int4_wo"),
+        (("quantization.method=int8_wo", "dtype=bfloat16"), "dtype: bfloat16"),
+        (("quantization.kv_cache_dtype=fp8",), "kv_cache_dtype: fp8"),
+        (("tensor_parallel_degree=3",), "tensor_parallel_degree: 3"),
+        (("quantization.method=smoothquant",), "not a file: abisee/cnn_dailymail"),
+    ],
+)
+def test_the_rest_is_refused_by_name(tmp_path: Path, changes: tuple[str, ...], says: str) -> None:
+    with pytest.raises(Unsupported, match=says) as caught:
+        _plan(tmp_path, CATALOG, *changes)
+    assert exit_code_of(caught.value) == 3
+
+
+def test_missing_calibration_data_is_named(tmp_path: Path) -> None:
+    change = "quantization.calibration.dataset=texts/nothing.txt"
+    with pytest.raises(CompileError, match=r"not a file: texts/nothing\.txt"):
+        _plan(tmp_path, f"{CATALOG}-smoothquant", change)
+
+
+def test_a_plain_scale_per_row_is_the_only_one(tmp_path: Path) -> None:
+    change = "quantization.smoothquant.per_channel=false"
+    with pytest.raises(Unsupported, match="per_channel: False"):
+        _plan(tmp_path, f"{CATALOG}-smoothquant", change)

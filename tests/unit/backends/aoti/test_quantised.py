@@ -1,0 +1,160 @@
+"""Layers over 8-bit weights compute what they say, with the kernels that the graphs call."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lmi_compile.backends.aoti import export, linears, quantised, skeleton
+from lmi_compile.backends.aoti.forms import Form, form_of
+from lmi_compile.backends.aoti.runtime.graphs import Graphs
+from lmi_compile.backends.aoti.storing import Quantiser, Ranges, whole_rows
+from lmi_compile.errors import Unsupported
+
+SIZES: dict[str, Any] = {
+    "model_type": "llama",
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
+}
+IN, OUT, ROWS = 96, 64, 13
+
+
+@pytest.fixture
+def layer() -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(IN, OUT)
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(1, ROWS, IN, generator=generator) * torch.linspace(0.1, 9, ROWS)[:, None]
+
+
+def _fill(module: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        getattr(module, name).copy_(tensor)
+
+
+@pytest.mark.parametrize(("rows", "bound"), [("many", 1e-6), ("few", 2**-7), ("one", 2**-7)])
+def test_8_bit_weights(
+    layer: torch.nn.Linear, x: torch.Tensor, rows: linears.Rows, bound: float
+) -> None:
+    made = whole_rows(layer.weight.detach(), 127)
+    module = quantised.Int8Linear(layer)
+    _fill(module, made)
+    module.rows = rows
+    stored = made["weight"].double() * made["weight_scale"].double()[:, None]
+    exact = x.double() @ stored.T + layer.bias.double()
+    with torch.no_grad():
+        found = module(x)
+    assert (found - exact).abs().max() <= bound * exact.abs().max()
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("rows", ["one", "many"])
+def test_8_bit_weights_and_activations_sum_in_whole_numbers(
+    layer: torch.nn.Linear, x: torch.Tensor, rows: linears.Rows, *, static: bool
+) -> None:
+    form = form_of("smoothquant", (), per_token=not static)
+    ranges = Ranges(inputs={"it": x.abs().reshape(-1, IN).amax(0)})
+    held = {"it.weight": layer.weight.detach()}
+    quantiser = Quantiser(read=held.__getitem__, form=form, ranges=ranges, alpha=0.8)
+    weight = quantiser.tensor("it.weight", torch.int8)
+    scale = quantiser.tensor("it.weight_scale", torch.float32)
+    module = quantised.IntegerLinear(layer, static=static)
+    module.rows = rows
+    module.weight_scale.copy_(scale)
+    module.packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    if static:
+        factor = quantiser.tensor("it.input_factor", torch.float32)
+        module.input_factor.copy_(factor)
+        whole, step = torch.round(x * factor), torch.ones(1)
+    else:
+        step = x.abs().amax(-1, keepdim=True) / 127
+        whole = torch.round(x / step)
+    exact = whole.double() @ weight.double().T * scale.double() * step.double()
+    with torch.no_grad():
+        found = module(x)
+    assert (found - exact - layer.bias.double()).abs().max() <= 1e-6 * exact.abs().max()
+
+
+@pytest.mark.parametrize("rows", ["one", "few", "many"])
+def test_e4m3_weights_and_activations(
+    layer: torch.nn.Linear, x: torch.Tensor, rows: linears.Rows
+) -> None:
+    x = x[:, :1] if rows == "one" else x
+    ranges = Ranges(inputs={"it": x.abs().reshape(-1, IN).amax(0) / 2})  # so that some saturate
+    held = {"it.weight": layer.weight.detach()}
+    form = form_of("fp8", (), per_token=True)
+    quantiser = Quantiser(read=held.__getitem__, form=form, ranges=ranges)
+    module = quantised.Fp8Linear(layer)
+    module.rows = rows
+    _fill(
+        module,
+        {
+            "weight": quantiser.tensor("it.weight", torch.float8_e4m3fn),
+            "weight_scale": quantiser.tensor("it.weight_scale", torch.float32),
+            "input_factor": quantiser.tensor("it.input_factor", torch.float32),
+        },
+    )
+    scaled = (x * module.input_factor).clamp(-448, 448).to(torch.float8_e4m3fn).double()
+    exact = scaled @ module.weight.double().T * module.weight_scale.double()
+    with torch.no_grad():
+        found = module(x)
+    assert (found - exact - layer.bias.double()).abs().max() <= 1e-5 * exact.abs().max()
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize("method", ["int8_wo", "smoothquant", "fp8"])
+def test_every_matrix_of_a_model_is_stored_in_8_bits_and_exports(method: Any) -> None:
+    form = form_of(method, (), per_token=True)
+    config = skeleton.read_config(SIZES)
+    model = skeleton.build(config, torch.float32)
+    assert quantised.quantise(model, form) == 15
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    kept = {name: tensor for name, tensor in model.state_dict().items() if tensor.dim() > 1}
+    assert all(tensor.dtype.itemsize == 1 for tensor in kept.values())
+    shapes = export.Shapes(
+        batch=1, max_input_len=16, max_seq_len=24, cache=skeleton.cache_shapes(config)
+    )
+    export.export_prefill(model, shapes)
+    linears.set_rows(model, "one")
+    export.export_decode(model, shapes)
+
+
+@pytest.mark.parametrize("model_type", ["mixtral", "gemma3_text"])
+def test_a_model_whose_matrices_would_stay_wide_is_refused(model_type: str) -> None:
+    config = skeleton.read_config({**SIZES, "model_type": model_type, "head_dim": 8})
+    model = skeleton.build(config, torch.float32)
+    with pytest.raises(Unsupported, match="cannot quantise this model"):
+        quantised.quantise(model, Form(method="int8_wo"))
+
+
+def test_a_compiled_package_is_small_right_and_packs_at_load(built_in_8_bits: Any) -> None:
+    built: SimpleNamespace = built_in_8_bits
+    description = json.loads((Path(built.package) / "runtime.json").read_text(encoding="utf-8"))
+    stored = load_file(Path(built.package) / "weights.safetensors")
+    assert len(description["packed"]) == 14
+    assert all(stored[name].dtype == torch.int8 for name in description["packed"])
+    assert stored["model.embed_tokens.weight"].dtype == torch.int8
+    assert "lm_head.weight" not in stored
+    graphs = Graphs(built.package)
+    ids = torch.randint(3, 300, (40,), generator=torch.Generator().manual_seed(1))
+    read = graphs.prefill(ids[:25], torch.arange(25))
+    steps = [graphs.decode(int(ids[place]), place) for place in range(25, 40)]
+    found = torch.cat([read, torch.stack(steps)])
+    error = (found - built.logits(ids)).abs().max() / built.logits(ids).abs().max()
+    assert 0.001 < error <= 0.15  # random weights have no structure that smoothing could keep
+    whole = graphs.prefill(ids, torch.arange(40))
+    assert (whole - found).abs().max() <= 0.03 * found.abs().max()  # bfloat16 at the head
