@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 DEMO := smollm2-135m-instruct-cpu
+# In a folder of its own, .venv/modelopt: it touches no other package of the environment.
+MODELOPT := nvidia-modelopt==0.47.0 ninja nvidia-ml-py omegaconf pulp scipy antlr4-python3-runtime==4.9.3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is a function of these files: a change of either makes it anew.
 SETUP := pyproject.toml constraints.txt
@@ -18,7 +20,8 @@ $(READY): $(SETUP)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q 'pip>=25.1'
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container]' --group dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot]' --group dev
+	$(BIN)/pip install -q --no-deps --target .venv/modelopt $(MODELOPT)
 	@touch $@
 
 .PHONY: dev
@@ -50,10 +53,16 @@ fmt: $(READY) ## format, and write generated files anew
 	$(BIN)/ruff format -q .
 	$(BIN)/python tests/house/generated.py
 
+.PHONY: checkpoints
+checkpoints: $(READY) ## SmolLM2's TensorRT-LLM checkpoints made and judged on this CPU, minutes
+	$(BIN)/python benchmarks/smollm2_checkpoints.py
+
 .PHONY: bench
 bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/noop.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/plan.py
+	$(BIN)/python benchmarks/planner_error.py
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here

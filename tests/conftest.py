@@ -2,11 +2,21 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_llama import make_tiny_llama as make
 
+# Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
+
+
+@pytest.fixture(scope="session")
+def make_tiny_llama() -> Callable[..., Path]:
+    """Makes a random two-layer Llama as a Hugging Face directory."""
+    return make
 
 
 class _Tally:

@@ -5,7 +5,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.calibration import PlannedCalibration
@@ -60,6 +60,19 @@ class Backend(Protocol):
 
     def serving(self, order: Order) -> Mapping[str, JSONValue]:
         """Which container serves the artifact and which hardware it loads on."""
+
+
+@runtime_checkable
+class Skipping(Protocol):
+    """A backend that has steps for some recipes only, and can say why."""
+
+    def skipped(self, order: Order) -> Mapping[str, str]:
+        """Steps that this order's plan cannot have, with the reason of each."""
+
+
+def skipped_by(backend: Backend, order: Order) -> Mapping[str, str]:
+    """Steps that `backend` cannot have for `order`, with the reason of each."""
+    return backend.skipped(order) if isinstance(backend, Skipping) else {}
 
 
 def find_backend(name: str) -> Backend:

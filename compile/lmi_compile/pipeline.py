@@ -61,6 +61,7 @@ class Build:
         seconds: wall seconds by step that ran.
         verdict: the whole verdict, as JSON.
         proof_report: the whole proof, as JSON.
+        reason: why nothing was done, for SKIPPED.
     """
 
     artifact: ArtifactRef | None
@@ -72,6 +73,7 @@ class Build:
     seconds: Mapping[str, float] = field(default_factory=dict)
     verdict: Mapping[str, JSONValue] = field(default_factory=dict)
     proof_report: Mapping[str, JSONValue] = field(default_factory=dict)
+    reason: str | None = None
 
     def to_json(self) -> dict[str, JSONValue]:
         """The build as `--json` prints it."""
@@ -83,31 +85,39 @@ class Build:
             "cached": self.cached,
             "plan_key": self.plan_key,
             "seconds": dict(self.seconds),
+            **({"reason": self.reason} if self.reason else {}),
         }
 
 
-def build(plan: Plan, tools: Tools, *, rehash: bool = False) -> Build:
+def build(
+    plan: Plan, tools: Tools, *, rehash: bool = False, allow_unverified: bool = False
+) -> Build:
     """Carry out `plan`: from the recipe to a published, verified, proven artifact.
 
     Args:
         plan: what to do.
         tools: what to do it with.
         rehash: re-hash every file of an artifact that is already published.
+        allow_unverified: publish also where nothing could be judged; the verdict says so.
 
     Raises:
         CompileError: a step failed, the verdict is not ACCEPT, or the proof was refuted.
         ArtifactsError: the artifact could not be published, or the published one is damaged.
     """
+    accepted = {"ACCEPT", "UNVERIFIED"} if allow_unverified else {"ACCEPT"}
     published = already_published(plan, tools.registry, rehash=rehash)
-    if published:
+    if published and published.decision in accepted:
         return published
     plan.backend.preflight(plan.order)
+    _forget_missing_device(plan, tools.workspace)
     seconds: dict[str, float] = {}
     outputs = run_steps(plan, "judge", tools, seconds)
     verdict = _read(outputs["judge"] / "verdict.json")
-    if verdict["decision"] != "ACCEPT":
+    if verdict["decision"] not in accepted:
         what = f"{plan.order.recipe.name}: the verdict is {verdict['decision']}"
-        fix = "nothing was published; look at the table above"
+        fix = f"nothing was published; every measured value is in {outputs['judge']}/verdict.json"
+        if verdict["decision"] == "UNVERIFIED":
+            fix += "; --allow-unverified publishes it all the same, and says so"
         raise NotAccepted(what, fix, verdict)
     outputs |= run_steps(plan, "proof", tools, seconds)
     proof = _read(outputs["proof"] / "proof.json")
@@ -130,6 +140,17 @@ def build(plan: Plan, tools: Tools, *, rehash: bool = False) -> Build:
         verdict=verdict,
         proof_report=proof,
     )
+
+
+def _forget_missing_device(plan: Plan, workspace: Workspace) -> None:
+    """Let a verdict that waits for a device be tried again: this machine may have one."""
+    judged = workspace.find(plan.keys["judge"])
+    if judged is None:
+        return
+    verdict = _read(judged / "verdict.json")
+    if verdict["decision"] == "UNVERIFIED" and verdict.get("verified_on_device") is False:
+        for name in ("candidate", "judge"):
+            workspace.discard(plan.keys[name])
 
 
 def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build | None:
@@ -162,18 +183,50 @@ def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build 
 
 
 def run_until(plan: Plan, name: str, tools: Tools) -> Build:
-    """Carry out `plan` as far as the step called `name`; nothing is published."""
+    """Carry out `plan` as far as the step called `name`; nothing is published.
+
+    Where the plan has a step `<name>-judge`, it is run too and its verdict is the build's. A step
+    that this recipe cannot have, for a reason its backend knows, is SKIPPED.
+
+    Raises:
+        CompileError: a step failed, or the verdict is REGRESSION, ANOMALOUS or INFEASIBLE.
+    """
+    if name in plan.skipped and name not in plan.keys:
+        return _ended(plan, None, "SKIPPED", {}, reason=plan.skipped[name])
     plan.backend.preflight(plan.order)
     seconds: dict[str, float] = {}
-    outputs = run_steps(plan, name, tools, seconds)
+    judge = f"{name}-judge"
+    if judge not in plan.keys:
+        outputs = run_steps(plan, name, tools, seconds)
+        return _ended(plan, outputs[name], "UNVERIFIED", seconds)
+    outputs = run_steps(plan, judge, tools, seconds)
+    verdict = _read(outputs[judge] / "verdict.json")
+    decision = str(verdict["decision"])
+    if decision not in {"ACCEPT", "UNVERIFIED"}:
+        what = f"{plan.order.recipe.name}: the verdict on step {name} is {decision}"
+        raise NotAccepted(what, "look at the table above", verdict)
+    return _ended(plan, outputs[name], decision, seconds, verdict=verdict)
+
+
+def _ended(
+    plan: Plan,
+    path: Path | None,
+    decision: str,
+    seconds: Mapping[str, float],
+    *,
+    verdict: Mapping[str, JSONValue] | None = None,
+    reason: str | None = None,
+) -> Build:
     return Build(
         artifact=None,
-        path=outputs[name],
-        decision="UNVERIFIED",
+        path=path,
+        decision=decision,
         proof="SKIPPED",
         cached=not seconds,
         plan_key=plan.plan_key,
         seconds=seconds,
+        verdict=verdict or {},
+        reason=reason,
     )
 
 

@@ -1,10 +1,10 @@
 """A plan says how: the steps of a recipe, each with its key. Pure: nothing is run or fetched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmi_artifacts.digest import JSONValue, digest_json
-from lmi_compile.backend import Backend, Order, find_backend
+from lmi_compile.backend import Backend, Order, find_backend, skipped_by
 from lmi_compile.errors import OurBug, Unsupported
 from lmi_compile.keys import key_ingredients, step_key
 from lmi_compile.step import Argv, Call, Step
@@ -32,12 +32,14 @@ class Plan:
         backend: the backend that planned it.
         steps: in order; a step's needs come before it.
         recipe: the resolved recipe as the manifest holds it: what is the same for the same build.
+        skipped: steps that the backend has for other recipes, with why this one cannot have them.
     """
 
     order: Order
     backend: Backend
     steps: tuple[PlannedStep, ...]
     recipe: Mapping[str, JSONValue]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> dict[str, str]:
@@ -82,6 +84,8 @@ class Plan:
             "name": self.order.recipe.name,
             "backend": self.order.recipe.backend,
             "toolchain": self.order.toolchain.name,
+            "versions": dict(self.order.toolchain.versions),
+            "skipped": dict(self.skipped),
             "plan_key": self.plan_key,
             "steps": [_step_json(planned) for planned in self.steps],
         }
@@ -105,7 +109,13 @@ def make_plan(order: Order) -> Plan:
         ingredients = key_ingredients(step, keys)
         keys[step.name] = step_key(ingredients)
         planned.append(PlannedStep(step=step, key=keys[step.name], ingredients=ingredients))
-    return Plan(order=order, backend=backend, steps=tuple(planned), recipe=_built_recipe(order))
+    return Plan(
+        order=order,
+        backend=backend,
+        steps=tuple(planned),
+        recipe=_built_recipe(order),
+        skipped=skipped_by(backend, order),
+    )
 
 
 def _built_recipe(order: Order) -> dict[str, JSONValue]:

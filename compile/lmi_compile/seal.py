@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from lmi_artifacts.container import CONTRACT as DJL_PYTHON
 from lmi_artifacts.container import check_djl_python
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import PackageInvalid
 from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.neuron_container import recognise
 from lmi_artifacts.properties import PROPERTIES_NAME, format_properties, parse_properties
 from lmi_artifacts.tree import scan_tree
 from lmi_compile.plan import Plan
@@ -30,7 +32,9 @@ def seal(plan: Plan, package: Path, tree: Path) -> Manifest:
     """
     shutil.copytree(package, tree, copy_function=_link)
     _add_runtime(tree / PROPERTIES_NAME, plan.order.recipe.runtime)
-    problems = check_djl_python(tree)
+    serving = plan.backend.serving(plan.order)
+    contract = str(serving.get("contract", DJL_PYTHON))
+    problems = check_djl_python(tree) if contract == DJL_PYTHON else recognise(contract, tree)
     if problems:
         raise PackageInvalid(plan.order.recipe.name, problems)
     ancestors = plan.through("package")
@@ -41,7 +45,7 @@ def seal(plan: Plan, package: Path, tree: Path) -> Manifest:
         toolchain=_toolchain(plan),
         build_key=plan.keys["package"],
         steps={planned.step.name: planned.key for planned in ancestors},
-        serving=plan.backend.serving(plan.order),
+        serving=serving,
         licence={"files": licences} if licences else None,
         simulated=plan.order.toolchain.simulated,
         files=scan_tree(tree),

@@ -26,19 +26,33 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argv:
-    """A foreign tool's command line; never a shell string."""
+    """A foreign tool's command line; never a shell string.
+
+    Paths are named, so that no machine's path enters a key: `{out}` is the step's output
+    directory, `{tmp}` a scratch directory that is gone afterwards, `{in:NAME}` the output
+    directory of the step called NAME. The same names work in the step's `env`.
+    """
 
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a step needs of the machine it runs on; `accelerator` is a name such as `A10G`."""
+    """What a step needs of the machine it runs on, and how long it may take.
+
+    Attributes:
+        accelerator: a name such as `A10G`.
+        accelerator_count: how many of them.
+        memory_bytes: host memory.
+        cores: host cores.
+        timeout_seconds: after which the step is ended as failed; None waits for ever.
+    """
 
     accelerator: str | None = None
     accelerator_count: int = 0
     memory_bytes: int | None = None
     cores: int | None = None
+    timeout_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +70,8 @@ class Step:
         identity: the toolchain as far as it decides this step's bytes; enters the key.
         local_inputs: paths on this machine whose contents the params already name by digest;
             outside the key.
+        explain: `package.module:function` that turns a foreign tool's last words into an error,
+            called as `function(step, code, text)`; outside the key.
     """
 
     name: str
@@ -67,3 +83,4 @@ class Step:
     resources: Resources = field(default_factory=Resources)
     identity: Mapping[str, JSONValue] = field(default_factory=dict)
     local_inputs: Mapping[str, str] = field(default_factory=dict)
+    explain: str = ""

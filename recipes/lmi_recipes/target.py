@@ -1,8 +1,8 @@
-"""CPU targets: what a level of x86-64 means to a compiler and to the CPU that loads the result."""
+"""Targets: what a level of x86-64 means to a compiler and a CPU, and the door to instance types."""
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from lmi_recipes.errors import RecipeInvalid, UnknownTarget
 from lmi_recipes.fields import as_json, many, section, text, whole
@@ -11,6 +11,9 @@ from lmi_recipes.naming import DATA, nearest
 from lmi_recipes.nodes import compose, plain
 from lmi_recipes.textfile import read_text
 from lmi_recipes.validation import check
+
+if TYPE_CHECKING:
+    from lmi_recipes.instance import Instance
 
 _FILE = DATA / "targets" / "cpu.yaml"
 
@@ -68,3 +71,14 @@ def load_cpu_target(name: str) -> CpuTarget:
     if name not in known:
         raise UnknownTarget(name, nearest(name, known), known)
     return _targets()[name]
+
+
+def load_instance(name: str) -> "Instance":
+    """Return an instance type by its SageMaker or its EC2 name.
+
+    Raises:
+        UnknownTarget: There is none of this name; holds the nearest ones.
+    """
+    from lmi_recipes.instance import read_instance  # noqa: PLC0415 - CPU targets do not pay for it
+
+    return read_instance(name)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from lmi_recipes.errors import RecipeInvalid, UnknownToolchain
 from lmi_recipes.fields import (
@@ -82,6 +82,36 @@ class KnownBad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRtLlm:
+    """What a TensorRT-LLM toolchain's tools are like."""
+
+    generation: Annotated[
+        Literal["0.12", "0.20"], one_of("0.12", "0.20"), "Whose flags and Python interface it has."
+    ]
+    layout: Annotated[
+        Literal["flat", "triton", "engine"],
+        one_of("flat", "triton", "engine"),
+        "Tree that its container reads: flat (LMI 0.33), triton (LMI 0.27 to 0.32), engine.",
+    ]
+    flags: Annotated[str, text(), "Version whose table of trtllm-build flags the argv is for."]
+    flags_inferred: Annotated[
+        bool, flag(), "True where that is a neighbour, not the version itself."
+    ] = False
+    engines: Annotated[bool, flag(), "False where engines can no longer be built."] = True
+    scripts: Annotated[
+        str | None,
+        optional(text()),
+        "TensorRT-LLM's source tree at the same version, where its steps run; not in the image.",
+    ] = None
+    partition_script: Annotated[
+        str | None, optional(text()), "LMI's own script in the image, for route lmi-script."
+    ] = None
+    llm_class: Annotated[
+        str | None, optional(text()), "Module of the LLM class that loads engines."
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
     """One pinned toolchain of one backend."""
 
@@ -93,6 +123,12 @@ class Toolchain:
         mapping(text()),
         "Exact version by component; `host` is read where the step runs.",
     ]
+    route: Annotated[
+        str | None, optional(text()), "Which of its backend's ways it goes; null where one is."
+    ] = None
+    model_types: Annotated[
+        tuple[str, ...], many(text()), "Model types it takes by config.json; empty: not listed."
+    ] = ()
     image: Annotated[
         Image | None, optional(section(Image)), "Image its steps run in; null is the host."
     ] = None
@@ -101,6 +137,11 @@ class Toolchain:
     known_bad: Annotated[
         tuple[KnownBad, ...], many(section(KnownBad)), "Combinations known not to work."
     ] = ()
+    tensorrt_llm: Annotated[
+        TensorRtLlm | None,
+        optional(section(TensorRtLlm)),
+        "For the tensorrt-llm backend: what its tools are like.",
+    ] = None
     simulated: Annotated[
         bool, flag(), "True marks every key and manifest; such artifacts are never published."
     ] = False

@@ -1,20 +1,10 @@
 """The command with a home of its own, and the two models that flows are built on."""
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from lmi import Lmi, SmolLM2, Tiny
-
-_TINY = Path(__file__).parents[1] / "fixtures" / "tiny_llama.py"
-_SPEC = importlib.util.spec_from_file_location("tiny_llama", _TINY)
-assert _SPEC
-assert _SPEC.loader
-tiny_llama = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(tiny_llama)
 
 
 @pytest.fixture
@@ -23,9 +13,9 @@ def lmi(tmp_path: Path) -> Lmi:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+def tiny(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A random two-layer Llama, built once: its cache holds the compiled graphs."""
-    return Tiny.build(tmp_path_factory.mktemp("tiny"), tiny_llama.make_tiny_llama)
+    return Tiny.build(tmp_path_factory.mktemp("tiny"), make_tiny_llama)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from lmi import Lmi
 
+pytestmark = pytest.mark.slow
 STEPS = ("model", "reference", "compile", "package", "candidate", "judge", "proof")
 
 
@@ -170,17 +171,20 @@ def test_bad_words_get_a_clear_error_and_the_right_exit_code(
 
 
 def test_a_backend_that_is_not_built_yet_is_named(lmi: Lmi) -> None:
-    toolchain = lmi.home / "toolchains" / "neuron-test.yaml"
+    toolchain = lmi.home / "toolchains" / "trt-test.yaml"
     toolchain.parent.mkdir()
     toolchain.write_text(
-        "name: neuron-test\nbackend: neuron\ndescription: for this test\nversions: {}\n"
+        "name: trt-test\nbackend: tensorrt-llm\ndescription: for this test\nversions: {}\n"
         "serves: {contract: none}\n",
         encoding="utf-8",
     )
-    more = ("--set", "backend=neuron", "--set", "toolchain=neuron-test")
-    ended = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
+    more = ("--set", "backend=tensorrt-llm", "--set", "toolchain=trt-test")
+    ended = lmi("null-demo", *more, "--toolchains", toolchain.parent)
     assert ended.code == 8
-    assert "neuron is not built yet" in ended.err
+    assert "tensorrt-llm is not built yet" in ended.err
+    planned = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
+    assert planned.code == 0
+    assert "no steps: backend tensorrt-llm is not built yet" in planned.err
 
 
 def test_why_names_the_field_that_differs(lmi: Lmi) -> None:

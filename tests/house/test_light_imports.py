@@ -35,7 +35,15 @@ def _modules_after(arguments: list[str], home: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["plan", "null-demo"], ["plan", "smollm2-135m-instruct-cpu"], ["list"]],
+    [
+        ["--help"],
+        ["plan", "null-demo"],
+        ["plan", "smollm2-135m-instruct-cpu"],
+        ["list"],
+        ["plan", "llama-2-7b-float16-tp1-g5.2xlarge", "--all-targets"],
+        ["plan", "llama-2-70b-inf2-tp24"],
+        ["plan", "bert-large-inf2-b1-s128"],
+    ],
     ids=" ".join,
 )
 def test_a_light_verb_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ def _calls() -> set[str]:
     cache = read_settings().cache_dir
     return {
         planned.step.run.function.partition(":")[0]
-        for recipe in ("null-demo", "smollm2-135m-instruct-cpu-smoothquant")
+        for recipe in (
+            "null-demo",
+            "smollm2-135m-instruct-cpu-smoothquant",
+            "llama-2-7b-inf2-tp2",
+            "llama-2-7b-inf2-lmi",
+            "bert-large-inf2-b1-s128",
+        )
         for planned in make_plan(survey(load(recipe), cache)).steps
         if isinstance(planned.step.run, Call)
     }

@@ -15,6 +15,7 @@ from lmi_verify.outputs import FloatArray, Generated, Outputs, Prompts, PromptTo
 
 TOP_KS = (5, 50, 1000)
 _CHUNK_VALUES = 1 << 20
+_NLL_ROWS = 64
 
 
 def compare(prompts: Prompts, reference: Outputs, candidate: Outputs) -> Measurements:
@@ -75,6 +76,7 @@ def measure_prompt(
     divergence = find_divergence(reference[1], reference_ids, generated.ids, scale)
     stopped_wrongly = not ends_rightly(generated, eos_token_ids, len(prompt.forced_ids))
     values = _values(prefill, decode, scale)
+    values["nll_rise"] = _nll_rise(prompt, reference, candidate)
     values["greedy_divergences"] = float(tuple(reference_ids) != generated.ids)
     values["greedy_margin"] = divergence.gap if divergence else 0.0
     values["stop_errors"] = float(stopped_wrongly)
@@ -95,6 +97,36 @@ def measure_prompt(
         ),
         identical_rows=prefill.identical + decode.identical,
     )
+
+
+def _nll_rise(
+    prompt: PromptTokens,
+    reference: tuple[FloatArray, FloatArray],
+    candidate: tuple[FloatArray, FloatArray],
+) -> float | None:
+    """How much less likely the candidate finds the text; None where it has NaN or infinity."""
+    if not all(np.isfinite(part).all() for part in candidate):
+        return None
+    if max(*prompt.input_ids, *prompt.forced_ids) >= reference[0].shape[1]:
+        return None
+    return _nll(prompt, candidate) - _nll(prompt, reference)
+
+
+def _nll(prompt: PromptTokens, logits: tuple[FloatArray, FloatArray]) -> float:
+    """Mean negative log-likelihood, in nats, of each next token of a prompt and its continuation.
+
+    Args:
+        prompt: Its tokens.
+        logits: prompt_logits [n, vocab] and forced_logits [m, vocab].
+    """
+    targets = (np.array(prompt.input_ids[1:], dtype=int), np.array(prompt.forced_ids, dtype=int))
+    total = 0.0
+    for rows, ids in zip((logits[0][:-1], logits[1]), targets, strict=True):
+        for start in range(0, len(ids), _NLL_ROWS):
+            part = _log_softmax(rows[start : start + _NLL_ROWS].astype(np.float64))
+            wanted = ids[start : start + _NLL_ROWS]
+            total -= float(part[np.arange(len(wanted)), wanted].sum())
+    return total / sum(map(len, targets))
 
 
 def find_divergence(

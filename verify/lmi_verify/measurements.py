@@ -42,6 +42,11 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="topk_error_all", title="relative error, all logits by position"),
         Metric(name="kl_mean", title="KL(reference || candidate), mean, nats", over="rows"),
         Metric(name="kl_max", title="KL(reference || candidate), max, nats"),
+        Metric(
+            name="nll_rise",
+            title="rise of the text's negative log-likelihood, nats (ln 1.1: +10 % perplexity)",
+            over="rows",
+        ),
         Metric(name="top1_agreement", title="top-1 agreement", direction="at_least", over="rows"),
         Metric(name="top1_margin", title="reference's margin where top-1 differs / max |logit|"),
         Metric(name="greedy_divergences", title="greedy continuations that differ", over="sum"),

@@ -45,16 +45,34 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         ModelUnreadable: The model cannot be loaded or run.
         Malformed: A parameter is missing or of another type.
     """
+    write_reference(_prompt_set(Reader(dict(params), "params")), params, inputs["model"], out)
+
+
+def write_reference(
+    prompts: PromptSet, params: Mapping[str, JSONValue], model: Path, out: Path
+) -> None:
+    """Writes the four files for any set of prompts.
+
+    Args:
+        prompts: What is asked.
+        params: As `run` takes them, without the prompts.
+        model: A Hugging Face directory.
+        out: Where the four files go.
+
+    Raises:
+        LimitsTooSmall: No prompt token and generated token fit.
+        ModelUnreadable: The model cannot be loaded or run.
+        Malformed: A parameter is missing or of another type.
+    """
     given = Reader(dict(params), "params")
-    prompts = _prompt_set(given)
     longest, forced = budget(
         max_input_len=given.get("max_input_len").integer(),
         max_seq_len=given.get("max_seq_len").integer(),
         forced_tokens=given.get("forced_tokens").integer(),
     )
     trust = given.get("trust_remote_code").flag()
-    _say(f"reference: loading {inputs['model'].name}")
-    loaded = load(inputs["model"], trust_remote_code=trust)
+    _say(f"reference: loading {model.name}")
+    loaded = load(model, trust_remote_code=trust)
     runs: list[_Run] = []
     for prompt in prompts.prompts:
         tokens = _tokens(loaded, prompt, longest)

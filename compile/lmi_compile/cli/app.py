@@ -15,7 +15,8 @@ from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
 # verb -> (module of lmi_compile.cli, one line of help)
 _VERBS = {
     "build": ("build", "compile, check, package, publish and prove a recipe"),
-    "plan": ("recipe_verbs", "print the steps of a recipe and their keys; nothing is run"),
+    "plan": ("plan_verb", "say whether a recipe fits, what to expect, its steps; nothing is run"),
+    "targets": ("target_verbs", "list the instance types, with filters"),
     "validate": ("recipe_verbs", "check recipes and report every problem"),
     "recipes": ("recipe_verbs", "list the catalogue"),
     "schema": ("recipe_verbs", "print the JSON Schema of recipes"),

@@ -1,5 +1,6 @@
 """`lmi-compile RECIPE...`: the main job."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -17,9 +18,9 @@ from lmi_compile.cli.options import (
 from lmi_compile.cli.reports import print_proof, print_verdict
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_failure
-from lmi_compile.pipeline import Build, NotAccepted, NotProven, run_until
+from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
 from lmi_compile.pipeline import build as build_plan
-from lmi_compile.plan import make_plan
+from lmi_compile.plan import Plan, make_plan
 from lmi_compile.settings import Settings
 from lmi_compile.survey import load, survey
 
@@ -28,6 +29,9 @@ from lmi_compile.survey import load, survey
 @click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
 @click.option("--until", metavar="STEP", help="Stop after this step; nothing is published.")
 @click.option("--verify", "rehash", is_flag=True, help="On a cache hit, re-hash every file.")
+@click.option(
+    "--allow-unverified", is_flag=True, help="Publish also where no gate exists; it says so."
+)
 @set_option
 @toolchains_option
 @settings_options
@@ -37,6 +41,7 @@ def build(
     *,
     until: str | None,
     rehash: bool,
+    allow_unverified: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
     as_json: bool,
@@ -47,11 +52,17 @@ def build(
     """Compile, check, package, publish and prove RECIPE: a YAML file or a catalogue name."""
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
-    folders = tuple(map(Path, toolchains))
+    options = _Options(
+        overrides=overrides,
+        toolchains=tuple(map(Path, toolchains)),
+        until=until,
+        rehash=rehash,
+        allow_unverified=allow_unverified,
+    )
     codes = []
     for recipe in recipes:
         try:
-            done = _build_one(recipe, overrides, folders, until, settings, console, rehash=rehash)
+            done = _build_one(recipe, options, settings, console)
         except Exception as error:
             if len(recipes) == 1:
                 raise
@@ -65,30 +76,34 @@ def build(
         if as_json:
             console.json(done.to_json())
         else:
-            console.data(str(done.artifact or done.path))
+            console.data(str(done.artifact or done.path or done.decision))
     return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
 
 
-def _build_one(
-    recipe: str,
-    overrides: tuple[str, ...],
-    toolchains: tuple[Path, ...],
-    until: str | None,
-    settings: Settings,
-    console: Console,
-    *,
-    rehash: bool,
-) -> Build:
-    loaded = load(recipe, overrides)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """What the command line says about every recipe on it."""
+
+    overrides: tuple[str, ...]
+    toolchains: tuple[Path, ...]
+    until: str | None
+    rehash: bool
+    allow_unverified: bool
+
+
+def _build_one(recipe: str, options: _Options, settings: Settings, console: Console) -> Build:
+    loaded = load(recipe, options.overrides)
     for note in loaded.notes:
         console.line(f"note: {note}")
-    plan = make_plan(survey(loaded, settings.cache_dir, toolchains))
+    plan = make_plan(survey(loaded, settings.cache_dir, options.toolchains))
     registry = registry_of(settings, loaded.recipe.publish.registry)
     tools = tools_of(settings, registry, console)
-    if until:
-        return run_until(plan, until, tools)
+    if options.until:
+        return _build_until(plan, options.until, tools, console)
     try:
-        done = build_plan(plan, tools, rehash=rehash)
+        done = build_plan(
+            plan, tools, rehash=options.rehash, allow_unverified=options.allow_unverified
+        )
     except NotAccepted as error:
         print_verdict(console, error.verdict)
         raise
@@ -99,4 +114,17 @@ def _build_one(
     print_proof(console, done.proof_report, brief=done.cached)
     if done.cached:
         console.line(f"{recipe}: nothing to do; the artifact is in {registry.url}")
+    return done
+
+
+def _build_until(plan: Plan, until: str, tools: Tools, console: Console) -> Build:
+    try:
+        done = run_until(plan, until, tools)
+    except NotAccepted as error:
+        print_verdict(console, error.verdict)
+        raise
+    if done.verdict:
+        print_verdict(console, done.verdict, brief=done.cached)
+    if done.reason:
+        console.line(f"{plan.order.recipe.name}: {until}: SKIPPED: {done.reason}")
     return done

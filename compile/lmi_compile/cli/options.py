@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from lmi_artifacts.registry import Registry, open_registry
 from lmi_compile.console import Console
-from lmi_compile.pipeline import Tools
 from lmi_compile.settings import Settings, load_settings
 from lmi_compile.step import Step
 from lmi_compile.workspace import Staging, Workspace
+
+if TYPE_CHECKING:
+    from lmi_artifacts.registry import Registry
+    from lmi_compile.pipeline import Tools
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -57,13 +59,17 @@ def read_settings(**flags: object) -> Settings:
     return load_settings(flags)
 
 
-def registry_of(settings: Settings, recipes_own: str | None = None) -> Registry:
+def registry_of(settings: Settings, recipes_own: str | None = None) -> "Registry":
     """The registry that was asked for, else the recipe's own, else the one under --out."""
+    from lmi_artifacts.registry import open_registry  # noqa: PLC0415 - `plan` opens none
+
     return open_registry(settings.registry or recipes_own or str(settings.out / "registry"))
 
 
-def tools_of(settings: Settings, registry: Registry, console: Console) -> Tools:
+def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Tools":
     """Everything that a build works with."""
+    from lmi_compile.pipeline import Tools  # noqa: PLC0415 - `plan` builds nothing
+
     return Tools(
         workspace=Workspace(settings.cache_dir),
         execute=_Local(offline=settings.offline),

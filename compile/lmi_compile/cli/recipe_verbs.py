@@ -1,73 +1,17 @@
-"""Verbs about recipes: plan, validate, recipes, schema. None of them runs a step."""
+"""Verbs about recipes: validate, recipes, schema. None of them runs a step."""
 
 import sys
-from pathlib import Path
 
 import click
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.cli.options import (
-    read_settings,
-    set_option,
-    settings_options,
-    toolchains_option,
-    voice_options,
-)
+from lmi_compile.cli.options import voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
-from lmi_compile.plan import make_plan
-from lmi_compile.survey import load, survey
-from lmi_compile.workspace import Workspace
 from lmi_recipes.catalog import catalog_names, find_recipe
 from lmi_recipes.errors import RecipesError
 from lmi_recipes.reading import read_recipe
 from lmi_recipes.schema import recipe_schema_text
-
-
-@click.command()
-@click.argument("recipe")
-@set_option
-@toolchains_option
-@settings_options
-@voice_options
-def plan(
-    recipe: str,
-    *,
-    overrides: tuple[str, ...],
-    toolchains: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
-) -> int:
-    """Print the steps of RECIPE with their keys, and which are finished; nothing is run."""
-    settings = read_settings(**flags)
-    console = Console(quiet=quiet, verbose=verbose)
-    loaded = load(recipe, overrides)
-    planned = make_plan(survey(loaded, settings.cache_dir, tuple(map(Path, toolchains))))
-    workspace = Workspace(settings.cache_dir)
-    if as_json:
-        console.json(planned.to_json() | {"notes": list(loaded.notes)})
-        return ExitCode.OK
-    for note in loaded.notes:
-        console.line(f"note: {note}")
-    rows = [
-        (
-            step.step.name,
-            step.step.where,
-            ", ".join(step.step.needs) or "-",
-            step.key[:12],
-            "finished" if workspace.find(step.key) else "to do",
-        )
-        for step in planned.steps
-    ]
-    console.table(
-        f"{planned.order.recipe.name}: {len(rows)} steps",
-        ("step", "where", "needs", "key", "state"),
-        rows,
-    )
-    console.data(planned.plan_key)
-    return ExitCode.OK
 
 
 @click.command()

@@ -1,10 +1,14 @@
 """The local executor: a step is a child process in a process group of its own."""
 
+import contextlib
+import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,11 +26,13 @@ from lmi_compile.workspace import Staging
 # Variables that say where and how a step runs, never what it makes; nothing else is inherited.
 _INHERITED = (
     "PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES",
-    "OMP_NUM_THREADS", "XDG_CONFIG_HOME", "NETRC",
+    "OMP_NUM_THREADS", "XDG_CONFIG_HOME", "NETRC", "HF_TOKEN", "HF_HOME",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 _LAST_LINES = 12
+_LAST_WORDS = 1 << 16  # bytes of a log in which a known text is looked for
+_PLACE = re.compile(r"\{(out|tmp|in:([A-Za-z0-9_-]+))\}")
 
 
 def run_step(
@@ -50,7 +56,7 @@ def run_step(
         CompileError: the step failed; the type says whose fault it was.
     """
     argv = _argv(step, inputs, staging)
-    environment = _environment(step, staging, offline=offline)
+    environment = _environment(step, inputs, staging, offline=offline)
     try:
         process = subprocess.Popen(
             argv,
@@ -65,8 +71,9 @@ def run_step(
         what = f"step {step.name}: {argv[0]} is not installed here"
         raise EnvironmentFault(what, fix="install it, or use the toolchain's image") from error
     last: list[str] = []
+    alarm = _Alarm(process, step.resources.timeout_seconds)
     try:
-        with staging.log.open("wb") as log:
+        with alarm, staging.log.open("wb") as log:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()
@@ -76,6 +83,9 @@ def run_step(
         code = process.wait()
     finally:
         _end(process)
+    if alarm.rang:
+        what = f"step {step.name} was ended after {step.resources.timeout_seconds:g} s"
+        raise ToolFailed(what, "\n".join(last), "it may take no longer; see its log")
     if code != 0:
         raise _failure(step, code, staging, last)
     _check_outputs(step, staging)
@@ -84,7 +94,7 @@ def run_step(
 def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]:
     match step.run:
         case Argv(argv=argv):
-            return list(argv)
+            return [fill(part, inputs, staging) for part in argv]
         case Call(function=function, params=params):
             request = staging.root / "request.json"
             paths = {name: str(path) for name, path in inputs.items()} | dict(step.local_inputs)
@@ -99,7 +109,30 @@ def _argv(step: Step, inputs: Mapping[str, Path], staging: Staging) -> list[str]
             return [sys.executable, "-P", "-m", "lmi_compile.worker", str(request)]
 
 
-def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, str]:
+def fill(text: str, inputs: Mapping[str, Path], staging: Staging) -> str:
+    """`text` with the names of `lmi_compile.step.Argv` replaced by this machine's paths.
+
+    Raises:
+        OurBug: it names a step that this one does not need.
+    """
+
+    def path(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name == "out":
+            return str(staging.out)
+        if name == "tmp":
+            return str(staging.root / "tmp")
+        if match.group(2) not in inputs:
+            what = f"{match.group()} names no step that is needed: {', '.join(inputs) or 'none'}"
+            raise OurBug(what)
+        return str(inputs[match.group(2)])
+
+    return _PLACE.sub(path, text)
+
+
+def _environment(
+    step: Step, inputs: Mapping[str, Path], staging: Staging, *, offline: bool
+) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     # More OpenMP threads than free cores spin against each other: seconds become minutes.
@@ -107,7 +140,31 @@ def _environment(step: Step, staging: Staging, *, offline: bool) -> dict[str, st
     fixed = {"TMPDIR": str(staging.root / "tmp"), "PYTHONHASHSEED": "0", "HF_HUB_OFFLINE": "1"}
     if offline:
         fixed["PIP_NO_INDEX"] = "1"
-    return {**kept, **fixed, **step.env}
+    asked = {name: fill(value, inputs, staging) for name, value in step.env.items()}
+    return {**kept, **fixed, **asked}
+
+
+class _Alarm:
+    """Ends a process group when its time is up."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float | None) -> None:
+        self.rang = False
+        self._process = process
+        self._timer = threading.Timer(seconds or 0.0, self._ring) if seconds else None
+
+    def __enter__(self) -> None:
+        if self._timer:
+            self._timer.daemon = True
+            self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _ring(self) -> None:
+        self.rang = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -126,8 +183,24 @@ def _failure(step: Step, code: int, staging: Staging, last: list[str]) -> Compil
     written = staging.root / "failure.json"
     if written.exists():
         return from_failure(json.loads(written.read_bytes()), None)
+    known = _in_its_own_words(step, code, staging)
+    if known is not None:
+        return known
     what = f"step {step.name} failed: {_explain(code)}"
     return ToolFailed(what, "\n".join(last), "read its log; nothing of it was kept but that")
+
+
+def _in_its_own_words(step: Step, code: int, staging: Staging) -> CompileError | None:
+    """What the step's backend makes of the tool's last words, if it knows them."""
+    module, _, function = step.explain.partition(":")
+    if not module:
+        return None
+    with staging.log.open("rb") as log:
+        log.seek(max(0, staging.log.stat().st_size - _LAST_WORDS))
+        text = log.read().decode(errors="replace")
+    explain = getattr(importlib.import_module(module), function)
+    error: CompileError | None = explain(step.name, code, text)
+    return error
 
 
 def _explain(code: int) -> str:

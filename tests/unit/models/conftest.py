@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import json
 import struct
 import zipfile
@@ -14,18 +13,6 @@ import numpy as np
 import pytest
 
 MakeFile = Callable[..., Path]
-FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-
-@pytest.fixture(scope="session")
-def make_tiny_llama() -> MakeFile:
-    spec = importlib.util.spec_from_file_location("tiny_llama", FIXTURES / "tiny_llama.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    maker: MakeFile = module.make_tiny_llama
-    return maker
 
 
 @pytest.fixture(scope="session")

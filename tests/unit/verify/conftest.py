@@ -1,6 +1,5 @@
 """A tiny model, its reference outputs, and candidates made from them."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,19 +20,6 @@ MakeModel = Callable[..., Path]
 Edit = Callable[[Arrays], object]
 Judge = Callable[..., Verdict]
 Candidate = Callable[..., Path]
-
-FIXTURES = Path(__file__).parents[2] / "fixtures"
-
-
-@pytest.fixture(scope="session")
-def make_tiny_llama() -> MakeModel:
-    spec = importlib.util.spec_from_file_location("tiny_llama", FIXTURES / "tiny_llama.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    maker: MakeModel = module.make_tiny_llama
-    return maker
 
 
 @pytest.fixture(scope="session")

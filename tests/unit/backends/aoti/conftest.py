@@ -1,6 +1,5 @@
 """One tiny Llama, really compiled once per session by the workers, each in its own process."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 
 import pytest
 
-TESTS = Path(__file__).parents[3]
 LIMITS = {"max_batch_size": 1, "max_input_len": 96, "max_seq_len": 128}
 TARGET = {"march": "x86-64-v3", "simdlen": 256, "required_cpu_flags": ["avx2", "fma", "bmi2"]}
 _WORK = """
@@ -60,17 +58,6 @@ def compile_params(model: Path, **changes: object) -> dict[str, object]:
 
 
 @pytest.fixture(scope="session")
-def make_tiny_llama() -> MakeLlama:
-    path = TESTS / "fixtures" / "tiny_llama.py"
-    spec = importlib.util.spec_from_file_location("tiny_llama", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    maker: MakeLlama = module.make_tiny_llama
-    return maker
-
-
 def build(
     root: Path, model: Path, calibrated: dict[str, Path] | None = None, **changes: object
 ) -> SimpleNamespace:

@@ -1,0 +1,1 @@
+"""Tables that the neuron backend reads while it plans; each names its sources."""

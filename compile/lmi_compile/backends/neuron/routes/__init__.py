@@ -1,0 +1,1 @@
+"""One module for each way from a model to NEFFs."""

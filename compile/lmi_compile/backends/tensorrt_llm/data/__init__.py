@@ -1,0 +1,1 @@
+"""Facts about GPUs, families and quantisations, with their sources."""

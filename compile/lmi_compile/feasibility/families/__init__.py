@@ -1,0 +1,1 @@
+"""Families of models: from config.json to every tensor of the real model."""

@@ -1,0 +1,5 @@
+"""Where the engine's LLM class is from 1.0."""
+
+from tensorrt_llm import LLM
+
+__all__ = ["LLM"]

@@ -1,0 +1,1 @@
+"""Stands in for TensorRT-LLM's tools on a machine without a GPU."""
