@@ -57,7 +57,6 @@ def compile_params(model: Path, **changes: object) -> dict[str, object]:
     return {"config": config, "dtype": "float32", **LIMITS, **TARGET, **changes}
 
 
-@pytest.fixture(scope="session")
 def build(
     root: Path, model: Path, calibrated: dict[str, Path] | None = None, **changes: object
 ) -> SimpleNamespace:
