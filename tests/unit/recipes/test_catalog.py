@@ -12,7 +12,15 @@ from lmi_recipes.toolchain import load_toolchain
 
 
 def test_the_catalogue_has_the_embedded_models() -> None:
-    assert {"null-demo", "smollm2-135m-instruct-cpu"} <= set(catalog_names())
+    assert {
+        "null-demo",
+        "smollm2-135m-instruct-cpu",
+        "smollm2-135m-instruct-cpu-bfloat16",
+        "smollm2-135m-instruct-cpu-fp8",
+        "smollm2-135m-instruct-cpu-int8",
+        "smollm2-135m-instruct-cpu-smoothquant",
+        "smollm2-135m-instruct-cpu-smoothquant-static",
+    } <= set(catalog_names())
 
 
 @pytest.mark.parametrize("name", catalog_names())

@@ -58,7 +58,7 @@ def test_a_recipe_tightens_or_loosens_in_the_open(
 
 
 def test_a_recipes_own_gate_where_there_is_no_default_counts_as_loosened() -> None:
-    (gate,) = gates_for("float16", "none", {"kl_mean": 0.5})
+    (gate,) = gates_for("bfloat16", "int8_wo", {"kl_mean": 0.5})
     assert gate.loosened
 
 

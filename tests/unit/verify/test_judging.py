@@ -139,11 +139,11 @@ def test_a_dtype_without_a_sourced_gate_stays_unverified(
     judge: Judge, recomputed: Candidate, model_dir: Path
 ) -> None:
     candidate = recomputed(model_dir, torch.bfloat16)
-    verdict = judge(candidate, dtype="float16")
+    verdict = judge(candidate, dtype="bfloat16", method="int8_wo")
     assert verdict.decision == "UNVERIFIED"
     assert verdict.measurements is not None
     assert verdict.measurements.overall("kl_mean").value is not None
-    own = judge(candidate, dtype="float16", gates={"kl_mean": 0.05})
+    own = judge(candidate, dtype="bfloat16", method="int8_wo", gates={"kl_mean": 0.05})
     assert own.decision == "ACCEPT"
     assert own.checks[0].loosened
 

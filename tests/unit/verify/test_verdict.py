@@ -71,8 +71,8 @@ def test_nothing_compared_is_infeasible() -> None:
 
 
 def test_an_anomaly_wins_over_passing_gates_and_over_no_gates() -> None:
-    for dtype in ("float32", "float16"):
-        verdict = judged(replace(prompt(), nonfinite_rows=2), dtype=dtype)
+    for method in ("none", "int4_wo"):
+        verdict = judged(replace(prompt(), nonfinite_rows=2), method=method)
         assert verdict.decision == "ANOMALOUS"
         assert "2 of 10 positions" in verdict.findings[0]
 
@@ -86,9 +86,9 @@ def test_identical_bits_are_right_in_float32_only() -> None:
 
 
 def test_no_gate_is_unverified() -> None:
-    verdict = judged(prompt(), dtype="float16")
+    verdict = judged(prompt(), dtype="bfloat16", method="int8_wo")
     assert verdict.decision == "UNVERIFIED"
-    assert "float16" in verdict.summary
+    assert "bfloat16" in verdict.summary
 
 
 DIVERGED = replace(
