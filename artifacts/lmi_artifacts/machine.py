@@ -15,8 +15,9 @@ from lmi_artifacts.errors import ReferenceInvalid
 
 # x86-64 psABI levels; a machine of a level runs what lower ones need.
 _LEVELS: Final = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
-# CPU instance families by their processors' level: AWS's product pages (Skylake and later Xeons
-# and Zen 4 have AVX-512; Zen 2 and 3 have AVX2).
+# CPU instance families by their processors' level (Skylake and later Xeons and Zen 4 have AVX-512;
+# Zen 2 and 3 have AVX2). Not held against AWS's own pages; the loader compares the processor's
+# flags before it loads, so that a wrong entry here costs a refusal and never a crash.
 _CPU_FAMILIES: Final = {
     "c5": 3, "m5": 3, "m5d": 3, "r5": 3, "r5d": 3, "c5d": 3, "c6i": 3, "m6i": 3, "m6id": 3,
     "c7i": 3, "m7i": 3, "r7i": 3, "r6i": 3, "c7a": 3, "m7a": 3, "r7a": 3, "c6a": 2, "m6a": 2,
