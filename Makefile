@@ -33,11 +33,11 @@ demo: $(READY) ## the main job on a real model: compile, check, package, publish
 
 .PHONY: test
 test: $(READY) ## all tests, under 20 minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not chaos'
 
 .PHONY: quick
 quick: $(READY) ## the inner loop: tests that take moments
-	$(BIN)/python -m pytest -q -m 'not slow and not smollm2'
+	$(BIN)/python -m pytest -q -m 'not slow and not smollm2 and not chaos'
 
 .PHONY: check
 check: $(READY) ## style, types, floors, generated files
@@ -66,6 +66,7 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 
 .PHONY: chaos
 chaos: $(READY) ## faults and kills between publishers, pullers, gc and a real S3 server
+	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/chaos.py
 
 .PHONY: clean

@@ -125,6 +125,7 @@ def _move(url: str, refs: list[ArtifactRef], rounds: int, barrier: BarrierType, 
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_eight_movers_of_one_tag_lose_no_update(bucket: Bucket, tree: Path, tmp_path: Path) -> None:
     """Each success goes one step round a ring of seven: the end tells how many there were."""
     registry = open_registry(bucket.url)
