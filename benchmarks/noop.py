@@ -26,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         env = {**os.environ, "LMI_OUT": folder}
         env.setdefault("LMI_CACHE_DIR", str(Path(folder, "cache")))
-        build = [sys.executable, "-m", "lmi_compile", asked.recipe]
+        build = [str(Path(sys.executable).with_name("lmi-compile")), asked.recipe]
         run(build, env)
         libraries = [sys.executable, "-c", "import click, pydantic, yaml"]
         found = alternate(

@@ -92,6 +92,7 @@ def _all(workers: list[multiprocessing.context.ForkProcess]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 def test_twenty_writers_make_one_artifact_five_times(
     bucket: Bucket, tree: Path, tmp_path: Path
 ) -> None:

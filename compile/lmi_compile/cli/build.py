@@ -15,7 +15,7 @@ from lmi_compile.cli.options import (
     tools_of,
     voice_options,
 )
-from lmi_compile.cli.reports import print_proof, print_verdict
+from lmi_compile.cli.reports import print_briefly, print_proof, print_verdict
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_failure
 from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
@@ -110,10 +110,12 @@ def _build_one(recipe: str, options: _Options, settings: Settings, console: Cons
     except NotProven as error:
         print_proof(console, error.report)
         raise
-    print_verdict(console, done.verdict, brief=done.cached)
-    print_proof(console, done.proof_report, brief=done.cached)
     if done.cached:
+        print_briefly(console, done.verdict, done.proof_report)
         console.line(f"{recipe}: nothing to do; the artifact is in {registry.url}")
+    else:
+        print_verdict(console, done.verdict)
+        print_proof(console, done.proof_report)
     return done
 
 
@@ -124,7 +126,7 @@ def _build_until(plan: Plan, until: str, tools: Tools, console: Console) -> Buil
         print_verdict(console, error.verdict)
         raise
     if done.verdict:
-        print_verdict(console, done.verdict, brief=done.cached)
+        print_verdict(console, done.verdict)
     if done.reason:
         console.line(f"{plan.order.recipe.name}: {until}: SKIPPED: {done.reason}")
     return done

@@ -1,32 +1,38 @@
-"""How a verdict and a proof are shown to a person."""
+"""How a verdict and a proof are shown to a person.
+
+What reads them whole is imported when they are shown whole: a cache hit shows a line of each.
+"""
 
 import json
 from collections.abc import Mapping
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.console import Console
-from lmi_compile.proof.record import parse as parse_proof
-from lmi_verify.verdict import TABLE_HEADER, from_json
 
 
-def print_verdict(
-    console: Console, verdict: Mapping[str, JSONValue], *, brief: bool = False
+def print_briefly(
+    console: Console, verdict: Mapping[str, JSONValue], proof: Mapping[str, JSONValue]
 ) -> None:
+    """What was found out when the artifact was made, a line each."""
+    console.line(f"verdict: {verdict.get('summary', verdict.get('decision'))}")
+    if proof:
+        console.line(f"proof: {proof.get('decision')}")
+
+
+def print_verdict(console: Console, verdict: Mapping[str, JSONValue]) -> None:
     """The verdict as a table: every check with what was measured, its limit and the result."""
+    from lmi_verify.verdict import TABLE_HEADER, from_json  # noqa: PLC0415 - as said above
+
     parsed = from_json(verdict)
-    title = f"verdict: {parsed.summary}"
-    if brief:
-        console.line(title)
-        return
-    console.table(title, TABLE_HEADER, parsed.table_rows())
+    console.table(f"verdict: {parsed.summary}", TABLE_HEADER, parsed.table_rows())
 
 
-def print_proof(console: Console, proof: Mapping[str, JSONValue], *, brief: bool = False) -> None:
+def print_proof(console: Console, proof: Mapping[str, JSONValue]) -> None:
     """The proof in a line, its reasons if it was not given, and what the model answered."""
-    parsed = parse_proof(proof)
+    from lmi_compile.proof.record import parse  # noqa: PLC0415 - as said above
+
+    parsed = parse(proof)
     console.line(parsed.line())
-    if brief:
-        return
     for reason in parsed.reasons:
         console.line(f"  {reason}")
     if parsed.response:
