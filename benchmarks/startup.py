@@ -76,6 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--without-jit", action="store_true", help="only eager and ours: seconds")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,16 +91,12 @@ def main() -> None:
         jit = [*eager[:-1], "jit"]
         ours = [sys.executable, "-c", OURS, str(tree), PROMPT]
         warm = {**env, "TORCHINDUCTOR_CACHE_DIR": str(folder / "warm")}
-        run(jit, warm)
-        found = alternate(
-            {
-                "our artifact": partial(run, ours, env),
-                "HF eager": partial(run, eager, env),
-                "torch.compile, warm cache": partial(run, jit, warm),
-                "torch.compile, cold": partial(_cold, jit, env, folder),
-            },
-            asked.rounds,
-        )
+        variants = {"our artifact": partial(run, ours, env), "HF eager": partial(run, eager, env)}
+        if not asked.without_jit:
+            run(jit, warm)
+            variants["torch.compile, warm cache"] = partial(run, jit, warm)
+            variants["torch.compile, cold"] = partial(_cold, jit, env, folder)
+        found = alternate(variants, asked.rounds, warm_up=1 if asked.without_jit else 0)
     print(f"threads: {asked.threads}, prompt: {PROMPT!r}, to the first token")
     print_table(found, "our artifact")
     print("goals: HF eager 2.5 or more, torch.compile cold 20 or more")
