@@ -12,6 +12,7 @@ from lmi_compile.models.source import HubSource, S3Source, parse_source
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.survey import survey
 from lmi_compile.workspace import Workspace
+from lmi_recipes.errors import RecipeImpossible
 from lmi_recipes.reading import LoadedRecipe
 
 
@@ -84,7 +85,7 @@ def preview(
         assert isinstance(problems, list)  # noqa: S101 - both kinds of answer list them
         found |= {
             "fits": False,
-            "problems": [*problems, {"field": "backend", "message": impossible}],
+            "problems": [*problems, *impossible],
         }
     workspace = Workspace(cache_dir)
     steps = planned.steps if planned else ()
@@ -100,15 +101,21 @@ def preview(
 
 def _steps(
     loaded: LoadedRecipe, cache_dir: Path, toolchains: tuple[Path, ...]
-) -> tuple[Plan | None, str, str]:
+) -> tuple[Plan | None, str, list[JSONValue]]:
     """The plan; or None with why there is none yet; or None with why there never will be."""
     recipe = loaded.recipe
     try:
-        return make_plan(survey(loaded, cache_dir, toolchains)), "", ""
+        return make_plan(survey(loaded, cache_dir, toolchains)), "", []
     except EnvironmentFault as fault:
-        return None, f"no steps: {fault.what}", ""
+        return None, f"no steps: {fault.what}", []
+    except RecipeImpossible as error:
+        found: list[JSONValue] = [
+            {"field": one.field, "message": one.message} for one in error.problems
+        ]
+        return None, "no steps: the backend refuses this recipe", found
     except Unsupported as fault:
         source = parse_source(recipe.model.id, loaded.path.parent)
         if isinstance(source, HubSource | S3Source) and recipe.backend != "null":
-            return None, f"no steps: {fault.what}", ""
-        return None, "", "; ".join(part for part in (fault.what, fault.why, fault.fix) if part)
+            return None, f"no steps: {fault.what}", []
+        message = "; ".join(part for part in (fault.what, fault.why, fault.fix) if part)
+        return None, "", [{"field": "backend", "message": message}]

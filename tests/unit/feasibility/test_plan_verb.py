@@ -55,7 +55,7 @@ def test_every_catalogue_recipe_follows_the_schema(recipe: str, tmp_path: Path) 
         (("target.instance_type=ml.g4dn.xlarge",), False),
         (("target.instance_type=ml.p6e-gb200.36xlarge",), None),
         (("target.instance_type=ml.p6-b300.48xlarge",), False),
-        (("target.instance_type=ml.g7e.2xlarge",), True),
+        (("target.instance_type=ml.g6e.2xlarge",), True),
         (("target.instance_type=ml.inf2.48xlarge",), False),
         (("tensor_parallel_degree=24", "shapes.max_seq_len=9000"), False),
     ],

@@ -204,20 +204,7 @@ def test_a_failed_export_leaves_nothing(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none", "fp8"])
-@pytest.mark.parametrize(
-    "family",
-    [
-        pytest.param(
-            family,
-            marks=pytest.mark.xfail(
-                family == "gpt2",
-                reason="modelopt cuts position embeddings over the ranks; the planner does not",
-                strict=True,
-            ),
-        )
-        for family in FAMILIES
-    ],
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_planner_foretold_the_bytes(family: str, name: str, made: Path) -> None:
     """Tensor bytes of all ranks; a tiny model's norms and scales weigh more than a real one's."""
     config = json.loads((made / family / "config.json").read_bytes())

@@ -147,7 +147,8 @@ def _gpt2(fields: Fields, *, kv_heads: int | None) -> Shape:
     tied = fields.flag("tie_word_embeddings", default=True)
     tensors = (
         *vocabulary(sizes, tied=tied),
-        Tensor("other", sizes.max_positions or 0, sizes.hidden),
+        # Cut by rows, as modelopt exports it.
+        Tensor("other", sizes.max_positions or 0, sizes.hidden, split="rows"),
         *attention(sizes, bias=True, out_bias=True),
         *mlp(sizes.hidden, sizes.intermediate, sizes.layers, gated=False, bias=True),
         *norms(sizes, 2, bias=True),
