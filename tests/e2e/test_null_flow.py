@@ -159,7 +159,7 @@ def test_several_recipes_give_one_object_a_line_and_9_when_part_failed(lmi: Lmi)
         (("pull", "nothing", "there"), 10, "nothing"),
         (("prove", "nothing"), 10, "nothing"),
         (("--no-such-option",), 2, "no-such-option"),
-        (("list", "--registry", "s3://bucket/prefix"), 8, "not built yet"),
+        (("list", "--registry", "gs://bucket/prefix"), 8, "gs://bucket/prefix"),
     ],
     ids=str,
 )
@@ -168,23 +168,6 @@ def test_bad_words_get_a_clear_error_and_the_right_exit_code(
 ) -> None:
     ended = lmi(*arguments)
     assert (ended.code, said in ended.err) == (code, True), ended.err
-
-
-def test_a_backend_that_is_not_built_yet_is_named(lmi: Lmi) -> None:
-    toolchain = lmi.home / "toolchains" / "trt-test.yaml"
-    toolchain.parent.mkdir()
-    toolchain.write_text(
-        "name: trt-test\nbackend: tensorrt-llm\ndescription: for this test\nversions: {}\n"
-        "serves: {contract: none}\n",
-        encoding="utf-8",
-    )
-    more = ("--set", "backend=tensorrt-llm", "--set", "toolchain=trt-test")
-    ended = lmi("null-demo", *more, "--toolchains", toolchain.parent)
-    assert ended.code == 8
-    assert "tensorrt-llm is not built yet" in ended.err
-    planned = lmi("plan", "null-demo", *more, "--toolchains", toolchain.parent)
-    assert planned.code == 0
-    assert "no steps: backend tensorrt-llm is not built yet" in planned.err
 
 
 def test_why_names_the_field_that_differs(lmi: Lmi) -> None:
