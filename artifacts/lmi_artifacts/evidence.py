@@ -96,19 +96,23 @@ def sbom(manifest: Manifest, packages: Mapping[str, str]) -> Statement:
     from cyclonedx.model.component import Component, ComponentType
     from cyclonedx.output.json import JsonV1Dot6
 
-    bom = Bom(
-        components=[
-            Component(
-                name=name,
-                version=version,
-                type=ComponentType.LIBRARY,
-                bom_ref=f"pkg:pypi/{name.lower()}@{version}",
-            )
-            for name, version in sorted(packages.items())
-        ]
+    components = [
+        Component(
+            name=name,
+            version=version,
+            type=ComponentType.LIBRARY,
+            bom_ref=f"pkg:pypi/{name.lower()}@{version}",
+        )
+        for name, version in sorted(packages.items())
+    ]
+    model = Component(
+        name=manifest.name,
+        version=str(manifest.digest),
+        type=ComponentType.MACHINE_LEARNING_MODEL,
+        bom_ref=f"{manifest.name}@{manifest.digest}",
     )
-    bom.metadata.component = Component(
-        name=manifest.name, version=str(manifest.digest), type=ComponentType.MACHINE_LEARNING_MODEL
-    )
+    bom = Bom(components=components)
+    bom.metadata.component = model
+    bom.register_dependency(model, components)
     predicate: dict[str, JSONValue] = json.loads(JsonV1Dot6(bom).output_as_string())
     return _about(manifest, SBOM, predicate)

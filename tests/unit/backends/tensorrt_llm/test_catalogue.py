@@ -24,9 +24,11 @@ GIB = 1 << 30
 # Remote code, so not in transformers: what the models' own names and papers say.
 PUBLISHED = {"chatglm2-6b": 6.24e9, "baichuan2-13b": 13.9e9, "internlm-7b": 7.32e9}
 SMALL = {"smollm2-135m-instruct"}
+# No language models: other backends compile them.
+OTHERS = {"bert-large-uncased", "electra-large-discriminator", "resnet-50"}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.json")))
+@pytest.mark.parametrize("name", sorted({path.stem for path in CONFIGS.glob("*.json")} - OTHERS))
 def test_the_parameter_count_is_the_real_models(name: str, tmp_path: Path) -> None:
     config = json.loads((CONFIGS / f"{name}.json").read_bytes())
     counted = parameters_of(config)
