@@ -36,8 +36,9 @@ test: $(READY) ## all tests, under 20 minutes
 	$(BIN)/python -m pytest -m 'not chaos'
 
 .PHONY: quick
-quick: $(READY) ## the inner loop: tests that take moments
-	$(BIN)/python -m pytest -q -m 'not slow and not smollm2 and not chaos'
+quick: $(READY) ## the inner loop: the ground rooms and the house, under a minute
+	$(BIN)/python -m pytest -q -m 'not slow and not smollm2 and not chaos' \
+	  tests/unit/recipes tests/unit/artifacts tests/unit/compile tests/unit/models tests/golden
 
 .PHONY: check
 check: $(READY) ## style, types, floors, generated files
