@@ -36,7 +36,7 @@ test: $(READY) ## all tests, under 20 minutes
 	$(BIN)/python -m pytest -m 'not chaos'
 
 .PHONY: quick
-quick: $(READY) ## the inner loop: the ground rooms and the house, under a minute
+quick: $(READY) ## the inner loop: recipes, artifacts, compile and models
 	$(BIN)/python -m pytest -q -m 'not slow and not smollm2 and not chaos' \
 	  tests/unit/recipes tests/unit/artifacts tests/unit/compile tests/unit/models tests/golden
 
