@@ -32,7 +32,7 @@ demo: $(READY) ## the main job on a real model: compile, check, package, publish
 	$(BIN)/lmi-compile $(DEMO)
 
 .PHONY: test
-test: $(READY) ## all tests, under 20 minutes
+test: $(READY) ## all tests but those of `make chaos`
 	$(BIN)/python -m pytest -m 'not chaos'
 
 .PHONY: quick

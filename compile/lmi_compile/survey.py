@@ -41,24 +41,17 @@ def survey(loaded: LoadedRecipe, cache_dir: Path, toolchains: tuple[Path, ...] =
         raise RecipeImpossible((_problem(loaded, "toolchain", recipe.toolchain, message),))
     cpu = load_cpu_target(recipe.target.cpu) if recipe.target.cpu else None
     hashes = HashCache(cache_dir / "hashes.json")
-    calibration = plan_calibration(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex)
+    base = loaded.path.parent
+
+    def hash_file(path: Path) -> str:
+        return hashes.digest(path).hex
+
+    calibration = plan_calibration(recipe, base, hash_file)
     reads_model = find_backend(recipe.backend).READS_MODEL
-    model = (
-        plan_model(recipe, loaded.path.parent, lambda path: hashes.digest(path).hex, cache_dir)
-        if reads_model
-        else no_model(recipe)
-    )
+    model = plan_model(recipe, base, hash_file, cache_dir) if reads_model else no_model(recipe)
     hashes.save()
     return Order(recipe=recipe, toolchain=toolchain, cpu=cpu, model=model, calibration=calibration)
 
 
 def _problem(loaded: LoadedRecipe, field: str, value: str, message: str) -> Problem:
-    return Problem(
-        file=str(loaded.path),
-        line=None,
-        column=None,
-        field=field,
-        value=value,
-        message=message,
-        nearest=None,
-    )
+    return Problem(file=str(loaded.path), field=field, value=value, message=message)
