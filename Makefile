@@ -20,7 +20,7 @@ $(READY): $(SETUP)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q 'pip>=25.1'
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot,trust]' --group dev
+	$(BIN)/pip install -q -c constraints.txt -e '.[aoti,s3,hub,container,plot,trust,serve,report,ray]' --group dev
 	$(BIN)/pip install -q --no-deps --target .venv/modelopt $(MODELOPT)
 	@touch $@
 
@@ -32,8 +32,8 @@ demo: $(READY) ## the main job on a real model: compile, check, package, publish
 	$(BIN)/lmi-compile $(DEMO)
 
 .PHONY: test
-test: $(READY) ## all tests but those of `make chaos`
-	$(BIN)/python -m pytest -m 'not chaos'
+test: $(READY) ## all tests but the slow words'
+	$(BIN)/python -m pytest -m 'not chaos and not faults and not families and not soak'
 
 .PHONY: quick
 quick: $(READY) ## the inner loop: recipes, artifacts, compile and models
@@ -60,6 +60,7 @@ checkpoints: $(READY) ## SmolLM2's TensorRT-LLM checkpoints made and judged on t
 
 .PHONY: bench
 bench: $(READY) ## the benchmarks, as ratios against the peer
+	$(BIN)/pip install -q -c constraints.txt --group bench
 	$(BIN)/python benchmarks/noop.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/plan.py
