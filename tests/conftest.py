@@ -6,16 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_llama import make_tiny_llama as make
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Session fixtures built once per run, the dearest first.
+_EXPENSIVE = {"smollm2": 0, "tiny": 1}
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
 @pytest.fixture(scope="session")
 def make_tiny_llama() -> Callable[..., Path]:
     """Makes a random two-layer Llama as a Hugging Face directory."""
+    from tiny_llama import make_tiny_llama as make  # noqa: PLC0415 - imports torch, seconds
+
     return make
 
 
@@ -59,6 +62,22 @@ class _Tally:
             **{name: self.outcomes[name] for name in ("passed", "failed", "skipped")}
         )
         print(f"{line} ({by_reason})" if by_reason else line)  # noqa: T201 - the last line
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps what shares an expensive thing in one worker, and starts the most expensive first.
+
+    A file's tests stay together (its servers start once), and so do all tests on one built model.
+    """
+    groups = {item: _group(item) for item in items}
+    for item, group in groups.items():
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _EXPENSIVE.get(groups[item], len(_EXPENSIVE)))
+
+
+def _group(item: pytest.Item) -> str:
+    shared = _EXPENSIVE.keys() & set(getattr(item, "fixturenames", ()))
+    return min(shared, key=_EXPENSIVE.__getitem__) if shared else item.nodeid.partition("::")[0]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO, assert_never
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import CompileError, exit_code_of
 from lmi_compile.events import Doing, Event, Note, StepFinished, StepLine, StepStarted, StepWaits
+from lmi_compile.explain import code_of
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -100,6 +101,7 @@ class Console:
             case _:
                 parts = [f"a bug in lmi-compile: {type(error).__name__}: {error}"]
                 parts.append("to do: run again with LMI_TRACEBACK=1 and report what it prints")
+        parts.append(f"more: lmi-compile explain {code_of(error)}")
         print("\n".join(part for part in parts if part), file=self.err, flush=True)
 
     def _begin(self, label: str) -> None:

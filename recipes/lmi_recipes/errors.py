@@ -34,6 +34,7 @@ class _UnknownNameError(RecipesError):
     """A name that no catalogue has."""
 
     kind = "name"
+    listing = ""
     hint = ""
 
     def __init__(self, name: str, nearest: Sequence[str], known: Sequence[str] = ()) -> None:
@@ -44,6 +45,8 @@ class _UnknownNameError(RecipesError):
         message = f"no {self.kind} is named {name!r}"
         if self.nearest:
             message += f"; did you mean {' or '.join(self.nearest)}?"
+        elif self.listing:
+            message += f"; `{self.listing}` lists the {len(self.known)} there are"
         elif self.known:
             message += f"; there are {', '.join(self.known)}"
         super().__init__(message + self.hint)
@@ -53,6 +56,7 @@ class UnknownRecipe(_UnknownNameError):
     """Neither a file nor a catalogue recipe has this name."""
 
     kind = "recipe file or catalogue recipe"
+    listing = "lmi-compile recipes"
 
 
 class UnknownToolchain(_UnknownNameError):

@@ -83,7 +83,7 @@ def test_an_unknown_name_tells_the_nearest(ref: str, nearest: tuple[str, ...]) -
     with pytest.raises(UnknownRecipe) as caught:
         find_recipe(ref)
     assert caught.value.nearest == nearest
-    assert all(name in str(caught.value) for name in nearest or catalog_names())
+    assert all(name in str(caught.value) for name in nearest or ["`lmi-compile recipes`"])
 
 
 @pytest.mark.parametrize(
