@@ -1,0 +1,52 @@
+"""The doctor says what is missing and what it blocks, and never a secret."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lmi_compile.cli.app import run
+from lmi_compile.doctor import able, examine
+from lmi_compile.settings import Settings, load_settings
+from lmi_recipes.toolchain import toolchain_names
+
+
+def _settings(folder: Path) -> Settings:
+    return load_settings({"cache_dir": str(folder / "cache"), "out": str(folder / "out")}, {})
+
+
+def test_every_toolchain_but_the_null_one_is_looked_at(tmp_path: Path) -> None:
+    named = [found.name for found in examine(_settings(tmp_path)) if found.area == "toolchains"]
+    assert named == [name for name in toolchain_names() if name != "null"]
+
+
+def test_what_is_missing_names_what_it_blocks_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "g++").symlink_to(shutil.which("g++") or "g++")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    findings = examine(_settings(tmp_path))
+    strace = next(found for found in findings if found.name == "strace")
+    assert (strace.state, strace.blocks) == ("missing", "the no-JIT proof")
+    assert "strace" in strace.fix
+    assert not able(findings)
+    assert run(["doctor", "-q", "--out", str(tmp_path), "--cache-dir", str(tmp_path)]) == 8
+
+
+def test_it_finds_credentials_and_never_shows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN"):
+        monkeypatch.setenv(name, "hidden-value-of-a-secret")
+    run(["doctor", "--json", "--out", str(tmp_path), "--cache-dir", str(tmp_path)])
+    printed = capsys.readouterr()
+    found = {entry["name"]: entry for entry in json.loads(printed.out)["findings"]}
+    assert found["AWS"]["found"] == found["Hugging Face"]["found"] == "in the environment"
+    assert "hidden-value" not in printed.out + printed.err
+
+
+def test_it_makes_no_folder(tmp_path: Path) -> None:
+    examine(_settings(tmp_path / "not-there"))
+    assert not list(tmp_path.iterdir())
