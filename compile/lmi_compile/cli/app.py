@@ -15,6 +15,7 @@ from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
 # verb -> (module of lmi_compile.cli, one line of help)
 _VERBS = {
     "build": ("build", "compile, check, package, publish and prove a recipe"),
+    "init": ("init_verb", "write a first recipe for a model and a target"),
     "plan": ("plan_verb", "say whether a recipe fits, what to expect, its steps; nothing is run"),
     "targets": ("target_verbs", "list the instance types, with filters"),
     "validate": ("recipe_verbs", "check recipes and report every problem"),
