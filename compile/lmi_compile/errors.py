@@ -7,6 +7,7 @@
     ├── VerificationFailed   the outputs are not the reference's
     ├── ProofFailed          serving the artifact compiled, wrote or connected
     ├── EnvironmentFault     this machine lacks something
+    ├── MatrixInvalid        several recipes that cannot be built together, as they are named
     ├── Transient            a failure that a later try may not meet
     ├── Interrupted          somebody stopped it; it resumes
     └── OurBug               none of the above: please report it
@@ -115,6 +116,12 @@ class EnvironmentFault(CompileError):
     title = "environment"
 
 
+class MatrixInvalid(CompileError):
+    """Several recipes that cannot be built together: names twice, or nothing selected."""
+
+    title = "matrix refused"
+
+
 class Transient(CompileError):
     """A failure from outside that a later try may not meet."""
 
@@ -140,6 +147,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (VerificationFailed, ExitCode.VERIFICATION_FAILED),
     (ProofFailed, ExitCode.PROOF_FAILED),
     (EnvironmentFault, ExitCode.ENVIRONMENT),
+    (MatrixInvalid, ExitCode.USAGE),
     (Transient, ExitCode.TRANSIENT),
     (Interrupted, ExitCode.INTERRUPTED),
     (RecipeImpossible, ExitCode.IMPOSSIBLE),

@@ -108,8 +108,27 @@ def build(
     published = already_published(plan, tools.registry, rehash=rehash)
     if published and published.decision in accepted:
         return published
+    prepare(plan, tools.workspace)
+    return finish(plan, tools, allow_unverified=allow_unverified)
+
+
+def prepare(plan: Plan, workspace: Workspace) -> None:
+    """Before any step: this machine has what the toolchain needs; a missing device may be here now.
+
+    Raises:
+        EnvironmentFault: something is missing.
+    """
     plan.backend.preflight(plan.order)
-    _forget_missing_device(plan, tools.workspace)
+    _forget_missing_device(plan, workspace)
+
+
+def finish(plan: Plan, tools: Tools, *, allow_unverified: bool = False) -> Build:
+    """Run what is not finished yet, hold the verdict and the proof, and publish.
+
+    Raises:
+        CompileError, ArtifactsError: as `build`.
+    """
+    accepted = {"ACCEPT", "UNVERIFIED"} if allow_unverified else {"ACCEPT"}
     seconds: dict[str, float] = {}
     outputs = run_steps(plan, "judge", tools, seconds)
     verdict = _read(outputs["judge"] / "verdict.json")
@@ -248,7 +267,7 @@ def run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) ->
         if found is None:
             tools.emit(StepStarted(name=name, number=numbers[name], count=len(numbers)))
             watch = stopwatch()
-            found, ran = _run_once(planned, inputs, tools)
+            found, ran = run_once(planned, inputs, tools)
             if ran:
                 seconds[name] = watch()
             tools.emit(StepFinished(name=name, cached=not ran, seconds=watch()))
@@ -274,7 +293,7 @@ class NotProven(ProofFailed):
         self.report = report
 
 
-def _run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> tuple[Path, bool]:
+def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> tuple[Path, bool]:
     """Run a step unless another process finishes it first; says whether it ran here."""
     step, key, workspace = planned.step, planned.key, tools.workspace
     with (

@@ -10,8 +10,11 @@ from lmi_compile.keys import key_ingredients, step_key
 from lmi_compile.step import Argv, Call, Step
 
 # Parts of a recipe that do not change what is built: they say how it is judged, in which forms it
-# is stored and where, which other recipes fan out from it, and what it is to people.
-_OUTSIDE_THE_ARTIFACT = frozenset({"verify", "package", "publish", "matrix", "description"})
+# is stored and where, which other recipes fan out from it, where its text stands, and what it is
+# to people.
+_OUTSIDE_THE_ARTIFACT = frozenset(
+    {"verify", "package", "publish", "matrix", "imports", "description"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -250,6 +250,11 @@ class Recipe:
     description: Annotated[
         str, text(shortest=0, longest=4096), "For people; outside every key."
     ] = ""
+    imports: Annotated[
+        tuple[str, ...],
+        many(text(), at_most=16),
+        "Recipe files whose fields come first, relative to this one; its own fields win.",
+    ] = ()
     model: Annotated[ModelSource, section(ModelSource), "Which model, exactly."]
     backend: Annotated[BackendName, one_of(*BACKENDS), "What compiles it."]
     toolchain: Annotated[str, text(_NAME, _NAME_WORDS), "A name from the toolchain catalogue."]

@@ -7,6 +7,7 @@ from pathlib import Path
 from lmi_recipes import nodes
 from lmi_recipes.aliases import normalise
 from lmi_recipes.errors import RecipeInvalid, RecipeUnreadable
+from lmi_recipes.imports import merge, with_imports
 from lmi_recipes.model import Recipe
 from lmi_recipes.nodes import Entry, Node, compose, dotted, plain
 from lmi_recipes.problems import Mark, Problem, at, in_order, shown
@@ -58,36 +59,66 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
         RecipeUnreadable: The file is missing, above 1 MiB, not UTF-8, or not one YAML document.
         RecipeInvalid: The file or an override breaks the schema; holds every problem at once.
     """
-    return _load(read_text(path), path, overrides)
+    return _tree(read_text(path), path, overrides).load()
 
 
 def parse_recipe(raw: bytes, path: Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
     """Do what `read_recipe` does, for bytes that are at hand; `path` need not exist."""
-    return _load(decode(raw, str(path)), path, overrides)
+    return _tree(decode(raw, str(path)), path, overrides).load()
 
 
-def _load(text: str, path: Path, overrides: Sequence[str]) -> LoadedRecipe:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeTree:
+    """A recipe as it was written, with every alias read; `problems` stop `load`."""
+
+    root: Node
+    path: Path
+    notes: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    def load(self) -> LoadedRecipe:
+        """Resolve and check it; changes the tree.
+
+        Raises:
+            RecipeInvalid: It breaks the schema; holds every problem at once.
+        """
+        _drop_empty(self.root)
+        document = plain(self.root)
+        assert isinstance(document, dict)  # noqa: S101 - the root is a mapping, checked before
+        resolve(document)
+        recipe, wrong = check(Recipe, document, self.root)
+        problems = [*self.problems, *wrong, *_broken_rules(document, self.root)]
+        if recipe is None or problems:
+            raise RecipeInvalid(in_order(problems))
+        return LoadedRecipe(recipe=recipe, path=self.path, notes=self.notes)
+
+
+def read_tree(path: Path, overrides: Sequence[str] = ()) -> RecipeTree:
+    """Read a recipe file with all that it imports, before it is resolved and checked.
+
+    Raises:
+        RecipeUnreadable: As of `read_recipe`.
+        RecipeInvalid: As of `read_recipe`, for what keeps it from being read at all.
+    """
+    return _tree(read_text(path), path, overrides)
+
+
+def _tree(text: str, path: Path, overrides: Sequence[str]) -> RecipeTree:
     root, found = compose(text, str(path))
     if not isinstance(root.value, dict):
         message = "must be a mapping of fields, as in `name: my-model`"
         raise RecipeInvalid([at(root.mark, message, value=shown(plain(root)))])
-    problems = list(found)
     notes, conflicts = normalise(root)
-    problems += conflicts
+    root, imported, wrong = with_imports(root, path)
+    problems = [*found, *conflicts, *wrong]
+    notes += imported
     for override in overrides:
         more_notes, more_problems = _apply(root, override)
         notes += more_notes
         problems += more_problems
-    _drop_empty(root)
-    document = plain(root)
-    assert isinstance(document, dict)  # noqa: S101 - the root is a mapping, checked above
-    resolve(document)
-    recipe, wrong = check(Recipe, document, root)
-    problems += wrong
-    problems += _broken_rules(document, root)
-    if recipe is None or problems:
-        raise RecipeInvalid(in_order(problems))
-    return LoadedRecipe(recipe=recipe, path=path, notes=tuple(dict.fromkeys(notes)))
+    return RecipeTree(
+        root=root, path=path, notes=tuple(dict.fromkeys(notes)), problems=tuple(problems)
+    )
 
 
 def _broken_rules(document: dict[str, object], root: Node) -> list[Problem]:
@@ -122,24 +153,8 @@ def _apply(root: Node, override: str) -> tuple[tuple[str, ...], tuple[Problem, .
     for part in reversed(parts):
         node = Node(mark, {part: Entry(mark, node)})
     notes, conflicts = normalise(node)
-    _merge(root, node)
+    merge(root, node)
     return notes, problems + conflicts
-
-
-def _merge(base: Node, over: Node) -> None:
-    """Put the leaves of one mapping into another, the later winning."""
-    assert isinstance(base.value, dict)  # noqa: S101 - callers pass mappings
-    assert isinstance(over.value, dict)  # noqa: S101 - callers pass mappings
-    for name, entry in over.value.items():
-        there = base.value.get(name)
-        if (
-            there is not None
-            and isinstance(there.node.value, dict)
-            and isinstance(entry.node.value, dict)
-        ):
-            _merge(there.node, entry.node)
-        else:
-            base.value[name] = entry
 
 
 def _drop_empty(root: Node) -> None:

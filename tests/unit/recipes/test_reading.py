@@ -60,6 +60,7 @@ def test_a_minimal_recipe_is_resolved_to_every_field() -> None:
         "package": {"layouts": ["prefix"]},
         "publish": {"registry": None, "tags": []},
         "matrix": {},
+        "imports": [],
     }
 
 
