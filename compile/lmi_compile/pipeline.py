@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.reference import ArtifactRef
@@ -28,6 +28,14 @@ class Execute(Protocol):
         on_line: Callable[[str], None],
     ) -> None:
         """Run `step`; `inputs` holds the output directories of the steps it needs."""
+
+
+@runtime_checkable
+class Cancelling(Protocol):
+    """An executor that can end what it runs in other threads."""
+
+    def cancel(self) -> None:
+        """End every step that runs, and start none any more: each raises a `CompileError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,18 +116,18 @@ def build(
     published = already_published(plan, tools.registry, rehash=rehash)
     if published and published.decision in accepted:
         return published
-    prepare(plan, tools.workspace)
+    prepare(plan, tools)
     return finish(plan, tools, allow_unverified=allow_unverified)
 
 
-def prepare(plan: Plan, workspace: Workspace) -> None:
+def prepare(plan: Plan, tools: Tools) -> None:
     """Before any step: this machine has what the toolchain needs; a missing device may be here now.
 
     Raises:
         EnvironmentFault: something is missing.
     """
     plan.backend.preflight(plan.order)
-    _forget_missing_device(plan, workspace)
+    _forget_missing_device(plan, tools.workspace)
 
 
 def finish(plan: Plan, tools: Tools, *, allow_unverified: bool = False) -> Build:

@@ -16,6 +16,7 @@ from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
 _VERBS = {
     "build": ("build", "compile, check, package, publish and prove a recipe"),
     "init": ("init_verb", "write a first recipe for a model and a target"),
+    "matrix": ("matrix_verb", "plan and build many recipes at once; shared steps run once"),
     "plan": ("plan_verb", "say whether a recipe fits, what to expect, its steps; nothing is run"),
     "targets": ("target_verbs", "list the instance types, with filters"),
     "validate": ("recipe_verbs", "check recipes and report every problem"),
@@ -76,7 +77,8 @@ class Verbs(click.Group):
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 2 recipe, 3 not possible, 4 compile, 5 verification, 6 proof, "
-    "7 publish, 8 environment, 10 artifact refused or not found, 75 try again, 130 interrupted.",
+    "7 publish, 8 environment, 9 part of a matrix failed, 10 artifact refused or not found, "
+    "75 try again, 130 interrupted.",
 )
 @click.version_option(package_name="lmi-compile", prog_name="lmi-compile")
 def command() -> None:

@@ -1,13 +1,14 @@
 """Options that verbs share, and what they open."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from lmi_compile.console import Console
+from lmi_compile.executors.running import Running
 from lmi_compile.settings import Settings, load_settings
 from lmi_compile.step import Step
 from lmi_compile.workspace import Staging, Workspace
@@ -83,6 +84,7 @@ class _Local:
     """The local executor, imported when the first step runs: a cache hit runs none."""
 
     offline: bool
+    running: Running = field(default_factory=Running)
 
     def __call__(
         self,
@@ -93,4 +95,8 @@ class _Local:
     ) -> None:
         from lmi_compile.executors.local import run_step  # noqa: PLC0415 - as said above
 
-        run_step(step, inputs, staging, on_line, offline=self.offline)
+        run_step(step, inputs, staging, on_line, offline=self.offline, running=self.running)
+
+    def cancel(self) -> None:
+        """End every step that runs."""
+        self.running.cancel()

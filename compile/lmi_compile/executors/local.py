@@ -20,6 +20,7 @@ from lmi_compile.errors import (
     ToolFailed,
     from_failure,
 )
+from lmi_compile.executors.running import Running
 from lmi_compile.step import Argv, Call, Step
 from lmi_compile.workspace import Staging
 
@@ -42,6 +43,7 @@ def run_step(
     on_line: Callable[[str], None],
     *,
     offline: bool = False,
+    running: Running | None = None,
 ) -> None:
     """Run `step` to its end.
 
@@ -51,6 +53,7 @@ def run_step(
         staging: where it runs and writes.
         on_line: called with each line that it prints.
         offline: package managers in the step may not use the network.
+        running: lets another thread end it.
 
     Raises:
         CompileError: the step failed; the type says whose fault it was.
@@ -73,7 +76,8 @@ def run_step(
     last: list[str] = []
     alarm = _Alarm(process, step.resources.timeout_seconds)
     try:
-        with alarm, staging.log.open("wb") as log:
+        held = (running or Running()).held(lambda: _kill(process))
+        with held, alarm, staging.log.open("wb") as log:
             for line in process.stdout or ():
                 log.write(line)
                 log.flush()
@@ -167,8 +171,12 @@ class _Alarm:
 
     def _ring(self) -> None:
         self.rang = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        _kill(self._process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

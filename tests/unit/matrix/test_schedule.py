@@ -1,0 +1,118 @@
+"""Tasks in threads: order, bounds, failures, stopping."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from lmi_compile.errors import OurBug, ToolFailed
+from lmi_compile.matrix.schedule import Ended, Scheduler, Task
+
+
+class Book:
+    """What ran, in order, and how many at once."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.most: dict[str, int] = {}
+        self.ended: list[Ended] = []
+        self._now: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def task(
+        self,
+        name: str,
+        *needs: str,
+        seconds: float = 0.0,
+        fails: bool = False,
+        demands: Mapping[str, int] | None = None,
+    ) -> Task:
+        wanted = dict(demands or {})
+
+        def call() -> None:
+            with self._lock:
+                self.began.append(name)
+                for pool, amount in {"jobs": 1, **wanted}.items():
+                    self._now[pool] = self._now.get(pool, 0) + amount
+                    self.most[pool] = max(self.most.get(pool, 0), self._now[pool])
+            time.sleep(seconds)
+            with self._lock:
+                for pool, amount in {"jobs": 1, **wanted}.items():
+                    self._now[pool] -= amount
+            if fails:
+                raise ToolFailed(f"{name} fails")
+
+        return Task(name=name, call=call, needs=needs, demands=wanted)
+
+    def note(self, ended: Ended) -> bool:
+        self.ended.append(ended)
+        return False
+
+    def run(
+        self, *tasks: Task, on_end: Callable[[Ended], bool] | None = None, **limits: int
+    ) -> None:
+        Scheduler(tasks, {"jobs": 2, **limits}, on_end or self.note, lambda: None).run()
+
+
+def test_needs_come_first_and_everything_runs_once() -> None:
+    book = Book()
+    book.run(book.task("a"), book.task("b", "a"), book.task("c", "a"), book.task("d", "b", "c"))
+    assert sorted(book.began) == ["a", "b", "c", "d"]
+    assert (book.began[0], book.began[-1]) == ("a", "d")
+    assert all(ended.error is None for ended in book.ended)
+
+
+def test_no_more_jobs_than_asked_for_and_no_fewer() -> None:
+    book = Book()
+    book.run(*(book.task(str(n), seconds=0.05) for n in range(8)), jobs=3)
+    assert book.most["jobs"] == 3
+
+
+def test_a_resource_bounds_its_own_tasks_and_lets_others_pass() -> None:
+    book = Book()
+    devices = [book.task(f"device{n}", seconds=0.05, demands={"device": 1}) for n in range(3)]
+    book.run(*devices, book.task("host"), jobs=3, device=1)
+    assert book.most["device"] == 1
+    assert book.began.index("host") < book.began.index("device1")
+
+
+def test_what_is_above_a_limit_runs_alone() -> None:
+    book = Book()
+    book.run(book.task("big", demands={"memory": 100}), memory=10)
+    assert book.began == ["big"]
+
+
+def test_a_failure_ends_what_needs_it_and_nothing_else() -> None:
+    book = Book()
+    book.run(book.task("a", fails=True), book.task("b", "a"), book.task("c", "b"), book.task("d"))
+    assert sorted(book.began) == ["a", "d"]
+    blamed = {ended.task.name: ended.blamed for ended in book.ended}
+    assert blamed == {"a": "", "b": "a", "c": "a", "d": ""}
+
+
+def test_stopping_starts_nothing_more_and_ends_what_runs() -> None:
+    book, cancelled = Book(), threading.Event()
+
+    def stop(ended: Ended) -> bool:
+        book.note(ended)
+        return ended.error is not None
+
+    waiting = Task(name="waits", call=lambda: cancelled.wait(30) or None)
+    tasks = [waiting, book.task("a", fails=True), book.task("b")]
+    Scheduler(tasks, {"jobs": 2}, stop, cancelled.set).run()
+    assert book.began == ["a"]
+    assert cancelled.is_set()
+
+
+def test_a_circle_is_our_bug() -> None:
+    book = Book()
+    with pytest.raises(OurBug):
+        book.run(book.task("a", "b"), book.task("b", "a"))
+
+
+def test_its_own_overhead_is_small() -> None:
+    book = Book()
+    began = time.thread_time()
+    book.run(*(book.task(str(n)) for n in range(500)))
+    assert (time.thread_time() - began) / 500 < 0.005
