@@ -14,6 +14,7 @@ _CODES = {
     "ReferenceInvalid": "E208",
     "ReferenceAmbiguous": "E209",
     "ClickException": "E210",
+    "MatrixInvalid": "E211",
     "Unsupported": "E301",
     "ModelFault": "E302",
     "RecipeImpossible": "E303",
