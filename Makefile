@@ -47,6 +47,7 @@ check: $(READY) ## style, types, floors, generated files
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/house/generated.py --check
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline --no-verify
 
 .PHONY: fmt
 fmt: $(READY) ## format, and write generated files anew
@@ -70,6 +71,14 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 chaos: $(READY) ## faults and kills between publishers, pullers, gc and a real S3 server
 	$(BIN)/python -m pytest -m chaos
 	$(BIN)/python tests/chaos/chaos.py
+
+.PHONY: fuzz
+fuzz: $(READY) ## 100,000 damaged inputs into everything that reads bytes of strangers
+	$(BIN)/python tests/fuzz/fuzz.py
+
+.PHONY: audit
+audit: $(READY) ## known flaws of the pinned packages; SKIPPED where nobody can be asked
+	$(BIN)/python tests/house/audit.py
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here
