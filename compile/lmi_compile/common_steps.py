@@ -33,16 +33,49 @@ def reference_step(recipe: Recipe) -> Step:
         ),
         needs=("model",),
         outputs=("prompts.json", "prompts.safetensors", "outputs.json", "outputs.safetensors"),
-        identity={name: installed_version(name) for name in ("torch", "transformers")},
+        identity=_libraries(),
     )
 
 
-def judge_step(recipe: Recipe, method: str | None = None) -> Step:
-    """The verdict on the candidate, from both sides' outputs.
+def baseline_step(recipe: Recipe) -> Step | None:
+    """The model in the build's own numbers; None where those are the reference's.
+
+    A method whose arithmetic a backend decides has the model in the build's dtype, or nothing
+    where that is float32.
+    """
+    rounding = "int8-rows" if recipe.quantization.method == "int8_wo" else "none"
+    if recipe.dtype == "float32" and rounding == "none":
+        return None
+    return Step(
+        name="baseline",
+        run=Call(
+            function="lmi_verify.baseline:run",
+            params={
+                "dtype": recipe.dtype,
+                "rounding": rounding,
+                "trust_remote_code": recipe.model.trust_remote_code,
+            },
+        ),
+        needs=("model", "reference"),
+        outputs=("outputs.json", "outputs.safetensors"),
+        identity=_libraries(),
+    )
+
+
+def _libraries() -> dict[str, JSONValue]:
+    return {name: installed_version(name) for name in ("torch", "transformers")}
+
+
+def judge_steps(
+    recipe: Recipe, method: str | None = None, shows: tuple[str, ...] = ()
+) -> tuple[Step, ...]:
+    """The baseline where there is one, and the verdict on the candidate from all sides' outputs.
 
     Args:
         recipe: the recipe.
         method: the gates' name for its quantisation, where that says more than the recipe's.
+        shows: what the backend's probe writes beside logits and continuations, of
+            `lmi_verify.outputs.PARTS`.
 
     Raises:
         GateInvalid: the recipe's own gates name no metric, or no number.
@@ -50,7 +83,9 @@ def judge_step(recipe: Recipe, method: str | None = None) -> Step:
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
     method = method or gate_method(recipe)
     gates_for(recipe.dtype, method, gates)
-    return Step(
+    baseline = baseline_step(recipe)
+    before = () if baseline is None else (baseline,)
+    judge = Step(
         name="judge",
         run=Call(
             function="lmi_verify.judging:run",
@@ -58,12 +93,14 @@ def judge_step(recipe: Recipe, method: str | None = None) -> Step:
                 "dtype": recipe.dtype,
                 "method": method,
                 "gates": gates,
+                "shows": list(shows),
             },
             data=("lmi_verify.data",),
         ),
-        needs=("reference", "candidate"),
+        needs=("reference", *(step.name for step in before), "candidate"),
         outputs=("verdict.json",),
     )
+    return (*before, judge)
 
 
 def gate_method(recipe: Recipe) -> str:

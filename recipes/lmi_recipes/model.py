@@ -205,7 +205,7 @@ class Verify:
 
     prompts: Annotated[
         str, text("^v[0-9]{1,4}$", "a prompt set version such as v1"), "Version of the prompts."
-    ] = "v1"
+    ] = "v2"
     gates: Annotated[
         Mapping[str, float], mapping(number()), "Limits by metric, in place of the defaults."
     ] = field(default_factory=dict)

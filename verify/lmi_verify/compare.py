@@ -1,48 +1,73 @@
-"""Measures a candidate's outputs against the reference's. Pure functions over numpy arrays.
+"""Measures a candidate's outputs against the reference's and the baseline's. Pure functions."""
 
-Sums run in float64 over a few rows at a time, so that memory stays bounded at any vocabulary.
-"""
-
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np  # noqa: TID253 - nobody imports this module before it is named
-import numpy.typing as npt  # noqa: TID253 - as above
 
+from lmi_verify.consistency import choices_off, draws_off, ends_rightly, log_probs_off
 from lmi_verify.errors import OutputsUnusable
 from lmi_verify.measurements import Divergence, Measurements, PromptMeasurement
-from lmi_verify.outputs import FloatArray, Generated, Outputs, Prompts, PromptTokens
+from lmi_verify.outputs import Arrays, Generated, Outputs, Prompts, PromptTokens
+from lmi_verify.rows import Rows, Values, compare_rows, is_frozen, kl_rows
+from lmi_verify.statistics import block_interval
+from lmi_verify.tensorfiles import FloatArray
 
-TOP_KS = (5, 50, 1000)
-_CHUNK_VALUES = 1 << 20
-_NLL_ROWS = 64
+_SCATTER = 24  # pairs of logits kept of each prompt
 
 
-def compare(prompts: Prompts, reference: Outputs, candidate: Outputs) -> Measurements:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side's answer to one prompt; a baseline generates nothing."""
+
+    arrays: Arrays
+    generated: Generated | None = None
+    text_ids: tuple[int, ...] | None = None
+
+
+def compare(
+    prompts: Prompts, reference: Outputs, candidate: Outputs, baseline: Outputs | None = None
+) -> Measurements:
     """All measurements of a candidate.
 
     Args:
-        prompts: What both sides were asked.
-        reference: The Hugging Face model's outputs.
+        prompts: What all sides were asked.
+        reference: The Hugging Face model's outputs in float32.
         candidate: The build's outputs.
+        baseline: The same model in the build's own numbers, where there is one.
 
     Raises:
-        OutputsUnusable: The reference itself holds NaN or infinity.
+        OutputsUnusable: The reference or the baseline itself holds NaN or infinity.
     """
-    measured = []
+    measured: list[PromptMeasurement] = []
+    scatter: list[tuple[float, float]] = []
+    corpus = _Corpus()
     for index, prompt in enumerate(prompts.prompts):
+        right, built = _side(reference, index), _side(candidate, index)
+        base = None if baseline is None else _side(baseline, index)
+        earlier = None if prompt.repeats is None else candidate.arrays(prompt.repeats)
         measured.append(
             measure_prompt(
                 prompt,
                 eos_token_ids=prompts.eos_token_ids,
-                reference=reference.logits(index),
-                candidate=candidate.logits(index),
-                reference_ids=reference.generated[index].ids,
-                generated=candidate.generated[index],
+                reference=right,
+                candidate=built,
+                baseline=base,
+                earlier=earlier,
             )
         )
+        scatter += _scatter(right.arrays.forced_logits, built.arrays.forced_logits, index)
+        if prompt.corpus:
+            corpus.add(right, built, base)
     return Measurements(
-        prompts_version=prompts.version, prompts_digest=prompts.digest, prompts=tuple(measured)
+        prompts_version=prompts.version,
+        prompts_digest=prompts.digest,
+        prompts=tuple(measured),
+        whole=_whole(prompts, candidate),
+        intervals=corpus.intervals(),
+        perplexity=corpus.perplexity(),
+        scatter=tuple(scatter),
+        shown=tuple(sorted(candidate.shown)),
     )
 
 
@@ -50,83 +75,73 @@ def measure_prompt(
     prompt: PromptTokens,
     *,
     eos_token_ids: Sequence[int],
-    reference: tuple[FloatArray, FloatArray],
-    candidate: tuple[FloatArray, FloatArray],
-    reference_ids: Sequence[int],
-    generated: Generated,
+    reference: Side,
+    candidate: Side,
+    baseline: Side | None = None,
+    earlier: Arrays | None = None,
 ) -> PromptMeasurement:
     """The measurements of one prompt.
 
     Args:
         prompt: Its tokens.
         eos_token_ids: The ids that end a continuation.
-        reference: prompt_logits [n, vocab] and forced_logits [m, vocab].
-        candidate: The same of the candidate.
-        reference_ids: The reference's greedy continuation, up to and with its end.
-        generated: The candidate's own.
+        reference: The Hugging Face model's answer.
+        candidate: The build's.
+        baseline: The same model's in the build's own numbers.
+        earlier: The build's answer when it was asked the same before.
 
     Raises:
-        OutputsUnusable: The reference holds NaN or infinity.
+        OutputsUnusable: The reference or the baseline holds NaN or infinity.
     """
-    if not all(np.isfinite(part).all() for part in reference):
-        raise OutputsUnusable((f"the reference of prompt {prompt.id} holds NaN or infinity",))
-    prefill = _accumulate(reference[0], candidate[0])
-    decode = _accumulate(reference[1], candidate[1])
-    scale = max(prefill.reference_max, decode.reference_max) or 1.0
-    divergence = find_divergence(reference[1], reference_ids, generated.ids, scale)
-    stopped_wrongly = not ends_rightly(generated, eos_token_ids, len(prompt.forced_ids))
+    for name, side in (("reference", reference), ("baseline", baseline)):
+        if side is not None and not all(np.isfinite(part).all() for part in _blocks(side.arrays)):
+            raise OutputsUnusable((f"the {name} of prompt {prompt.id} holds NaN or infinity",))
+    ours, theirs = reference.arrays, candidate.arrays
+    prefill = compare_rows(ours.prompt_logits, theirs.prompt_logits)
+    decode = compare_rows(ours.forced_logits, theirs.forced_logits)
+    scale = float(max(prefill.scale.max(initial=0.0), decode.scale.max(initial=0.0))) or 1.0
     values = _values(prefill, decode, scale)
-    values["nll_rise"] = _nll_rise(prompt, reference, candidate)
-    values["greedy_divergences"] = float(tuple(reference_ids) != generated.ids)
-    values["greedy_margin"] = divergence.gap if divergence else 0.0
-    values["stop_errors"] = float(stopped_wrongly)
+    if baseline is not None:
+        values |= _baseline_values(ours, theirs, baseline.arrays, scale)
+    if earlier is not None:
+        values["repeat_error_rel"] = _difference(_blocks(earlier), _blocks(theirs), scale)
+    if theirs.batch_logits is not None:
+        alone = theirs.forced_logits[: len(theirs.batch_logits)]
+        values["batch_error_rel"] = _difference([alone], [theirs.batch_logits], scale)
+    if prompt.corpus:
+        values |= _corpus_values(reference, candidate, baseline)
+    if candidate.text_ids is not None and prompt.text_ids is not None:
+        values["token_mismatches"] = float(candidate.text_ids != prompt.text_ids)
+    divergence = None
+    if reference.generated is not None and candidate.generated is not None:
+        divergence = find_divergence(
+            ours.forced_logits, reference.generated.ids, candidate.generated.ids, scale
+        )
+        values |= _own_values(prompt, candidate, eos_token_ids, scale)
+        values["greedy_divergences"] = float(reference.generated.ids != candidate.generated.ids)
+        values["greedy_margin"] = divergence.gap if divergence else 0.0
     return PromptMeasurement(
         id=prompt.id,
-        rows=prefill.rows + decode.rows,
+        rows=len(prefill.kl) + len(decode.kl),
         values=values,
         divergence=divergence,
         nonfinite_rows=prefill.nonfinite + decode.nonfinite,
         flat_rows=prefill.flat + decode.flat,
         frozen=any(
-            is_frozen(ours) and not is_frozen(theirs)
-            for ours, theirs in (
-                (candidate[0], reference[0]),
+            is_frozen(built) and not is_frozen(right)
+            for built, right in (
+                (theirs.prompt_logits, ours.prompt_logits),
                 # row 0 comes from the prompt; a decode that ignores its input freezes the others
-                (candidate[1][1:], reference[1][1:]),
+                (theirs.forced_logits[1:], ours.forced_logits[1:]),
             )
         ),
         identical_rows=prefill.identical + decode.identical,
+        tokens=len(prompt.input_ids) - 1 if prompt.corpus else 0,
+        prompt_tokens=len(prompt.input_ids),
+        series=_series(prompt, prefill, decode, scale),
+        reference_pieces=_pieces(reference),
+        candidate_pieces=_pieces(candidate),
     )
-
-
-def _nll_rise(
-    prompt: PromptTokens,
-    reference: tuple[FloatArray, FloatArray],
-    candidate: tuple[FloatArray, FloatArray],
-) -> float | None:
-    """How much less likely the candidate finds the text; None where it has NaN or infinity."""
-    if not all(np.isfinite(part).all() for part in candidate):
-        return None
-    if max(*prompt.input_ids, *prompt.forced_ids) >= reference[0].shape[1]:
-        return None
-    return _nll(prompt, candidate) - _nll(prompt, reference)
-
-
-def _nll(prompt: PromptTokens, logits: tuple[FloatArray, FloatArray]) -> float:
-    """Mean negative log-likelihood, in nats, of each next token of a prompt and its continuation.
-
-    Args:
-        prompt: Its tokens.
-        logits: prompt_logits [n, vocab] and forced_logits [m, vocab].
-    """
-    targets = (np.array(prompt.input_ids[1:], dtype=int), np.array(prompt.forced_ids, dtype=int))
-    total = 0.0
-    for rows, ids in zip((logits[0][:-1], logits[1]), targets, strict=True):
-        for start in range(0, len(ids), _NLL_ROWS):
-            part = _log_softmax(rows[start : start + _NLL_ROWS].astype(np.float64))
-            wanted = ids[start : start + _NLL_ROWS]
-            total -= float(part[np.arange(len(wanted)), wanted].sum())
-    return total / sum(map(len, targets))
 
 
 def find_divergence(
@@ -160,127 +175,195 @@ def find_divergence(
     return None
 
 
-def ends_rightly(generated: Generated, eos_token_ids: Sequence[int], limit: int) -> bool:
-    """Whether a continuation stops at its first end token or at the limit, and says which."""
-    first = next((i for i, each in enumerate(generated.ids) if each in eos_token_ids), None)
-    if first is not None:
-        return first == len(generated.ids) - 1 and generated.finish_reason == "eos_token"
-    return len(generated.ids) == limit and generated.finish_reason == "length"
+class _Corpus:
+    """Collects the likelihoods of the corpus's tokens, of all sides."""
+
+    def __init__(self) -> None:
+        self._nll: dict[str, list[Values]] = {}
+
+    def add(self, reference: Side, candidate: Side, baseline: Side | None) -> None:
+        """One passage."""
+        sides = {"reference": reference, "baseline": baseline, "candidate": candidate}
+        for name, side in sides.items():
+            if side is not None and side.arrays.likelihoods is not None:
+                self._nll.setdefault(name, []).append(-side.arrays.likelihoods.astype(np.float64))
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Of the noisy metrics."""
+        pairs = {"nll_rise": "reference", "nll_excess": "baseline"}
+        built = self._nll.get("candidate")
+        if built is None or not all(np.isfinite(each).all() for each in built):
+            return {}
+        return {
+            name: block_interval(
+                [one - two for one, two in zip(built, self._nll[side], strict=True)]
+            )
+            for name, side in pairs.items()
+            if side in self._nll and any(map(len, built))
+        }
+
+    def perplexity(self) -> dict[str, float]:
+        """Of every side whose likelihoods are finite."""
+        means = {
+            name: float(np.concatenate(parts).mean())
+            for name, parts in self._nll.items()
+            if any(map(len, parts))
+        }
+        found = {name: float(np.exp(min(mean, 700.0))) for name, mean in means.items()}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
-def is_frozen(logits: FloatArray) -> bool:
-    """Whether two or more rows are all bit for bit the same."""
-    return len(logits) > 1 and bool((_bits(logits) == _bits(logits[:1])).all())
+def _side(outputs: Outputs, index: int) -> Side:
+    return Side(
+        arrays=outputs.arrays(index),
+        generated=outputs.generated[index] if outputs.generated else None,
+        text_ids=outputs.text_ids[index],
+    )
 
 
-@dataclass(slots=True, kw_only=True)
-class _Sums:
-    """What one block of rows adds up to; only rows with finite candidate logits count."""
-
-    rows: int = 0
-    nonfinite: int = 0
-    flat: int = 0
-    identical: int = 0
-    reference_max: float = 0.0
-    error_max: float = 0.0
-    kl_sum: float = 0.0
-    kl_max: float = 0.0
-    agreeing: int = 0
-    gap_max: float = 0.0
-    topk: dict[str, float] = field(default_factory=lambda: {f"{k}": 0.0 for k in (*TOP_KS, "all")})
+def _pieces(side: Side) -> tuple[str, ...]:
+    return () if side.generated is None else side.generated.pieces or ()
 
 
-def _accumulate(reference: FloatArray, candidate: FloatArray) -> _Sums:
-    sums = _Sums(rows=len(reference), reference_max=float(np.abs(reference).max(initial=0.0)))
-    for ours, theirs in _chunks(reference, candidate):
-        finite = np.isfinite(theirs).all(axis=1)
-        sums.nonfinite += int((~finite).sum())
-        sums.identical += int((_bits(ours) == _bits(theirs)).all(axis=1).sum())
-        if finite.any():
-            _add_rows(sums, ours[finite].astype(np.float64), theirs[finite].astype(np.float64))
-    return sums
+def _blocks(arrays: Arrays) -> list[FloatArray]:
+    return [arrays.prompt_logits, arrays.forced_logits]
 
 
-def _add_rows(sums: _Sums, ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> None:
-    error = np.abs(ours - theirs)
-    sums.flat += int(((np.ptp(theirs, axis=1) == 0) & (np.ptp(ours, axis=1) > 0)).sum())
-    sums.error_max = max(sums.error_max, float(error.max()))
-    divergence = _kl(ours, theirs)
-    sums.kl_sum += float(divergence.sum())
-    sums.kl_max = max(sums.kl_max, float(divergence.max()))
-    rows = np.arange(len(ours))
-    best, chosen = ours.argmax(axis=1), theirs.argmax(axis=1)
-    sums.agreeing += int((best == chosen).sum())
-    sums.gap_max = max(sums.gap_max, float((ours[rows, best] - ours[rows, chosen]).max()))
-    for name, value in _topk_errors(ours, error).items():
-        sums.topk[name] = max(sums.topk[name], value)
-
-
-def _kl(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """KL(softmax(ours) || softmax(theirs)) of each row, in nats; rounding below 0 is cut off."""
-    left, right = _log_softmax(ours), _log_softmax(theirs)
-    total: npt.NDArray[np.float64] = (np.exp(left) * (left - right)).sum(axis=1)
-    return np.maximum(total, 0.0)
-
-
-def _log_softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    normal: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return normal
-
-
-def _topk_errors(ours: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> dict[str, float]:
-    """By k: the largest error over a row's k best reference logits / the largest |logit| of them.
-
-    The form of NxD Inference's tolerance map (its `utils/accuracy.py`).
-    """
-    vocab = ours.shape[1]
-    most = min(TOP_KS[-1], vocab)
-    head = np.argpartition(-ours, most - 1, axis=1)[:, :most]
-    order = np.argsort(-np.take_along_axis(ours, head, axis=1), axis=1)
-    head = np.take_along_axis(head, order, axis=1)
-    top, wrong = np.take_along_axis(ours, head, axis=1), np.take_along_axis(error, head, axis=1)
-    found = {f"{k}": _worst_ratio(wrong[:, :k], top[:, :k]) for k in TOP_KS}
-    return {**found, "all": _worst_ratio(error, ours)}
-
-
-def _worst_ratio(error: npt.NDArray[np.float64], values: npt.NDArray[np.float64]) -> float:
-    scale = np.abs(values).max(axis=1)
-    return float((error.max(axis=1) / np.where(scale > 0, scale, 1.0)).max())
-
-
-def _values(prefill: _Sums, decode: _Sums, scale: float) -> dict[str, float | None]:
-    """The metrics of one prompt; those of a block without a finite row are None."""
-    parts = [part for part in (prefill, decode) if part.rows > part.nonfinite]
-    rows = sum(part.rows - part.nonfinite for part in parts)
-    whole = len(parts) == len((prefill, decode))
+def _values(prefill: Rows, decode: Rows, scale: float) -> dict[str, float | None]:
+    """The metrics by row of one prompt; those of a block without a finite row are None."""
+    both = (prefill, decode)
     values: dict[str, float | None] = {
-        "logit_error_rel_prefill": _of(prefill, prefill.error_max / scale),
-        "logit_error_rel_decode": _of(decode, decode.error_max / scale),
+        "logit_error_rel_prefill": _worst([prefill.error], scale),
+        "logit_error_rel_decode": _worst([decode.error], scale),
+        "logit_error": _worst([part.error for part in both]),
+        "logit_error_rel": _worst([part.error for part in both], scale),
+        "kl_mean": _mean([part.kl for part in both]),
+        "kl_max": _worst([part.kl for part in both]),
+        "top1_agreement": _mean([part.agreeing for part in both]),
+        "top1_margin": _worst([part.gap for part in both], scale),
+        "rank_max": _worst([part.rank for part in both]),
+        "slope_error": _away([part.slope for part in both]),
     }
-    joined = {
-        "logit_error": max(part.error_max for part in (prefill, decode)),
-        "logit_error_rel": max(part.error_max for part in (prefill, decode)) / scale,
-        "kl_mean": sum(part.kl_sum for part in parts) / max(rows, 1),
-        "kl_max": max(prefill.kl_max, decode.kl_max),
-        "top1_agreement": sum(part.agreeing for part in parts) / max(rows, 1),
-        "top1_margin": max(prefill.gap_max, decode.gap_max) / scale,
+    return values | {
+        f"topk_error_{name}": _worst([part.topk[name] for part in both]) for name in prefill.topk
     }
-    joined |= {
-        f"topk_error_{name}": max(prefill.topk[name], decode.topk[name]) for name in prefill.topk
+
+
+def _baseline_values(
+    reference: Arrays, candidate: Arrays, baseline: Arrays, scale: float
+) -> dict[str, float | None]:
+    """The same again with the baseline in the reference's place, as far as gates ask for it."""
+    sides = zip(_blocks(reference), _blocks(baseline), _blocks(candidate), strict=True)
+    pairs = [(kl_rows(right, base), compare_rows(base, built)) for right, base, built in sides]
+    return {
+        "method_kl_mean": _mean([own for own, _ in pairs]),
+        "baseline_kl_mean": _mean([rows.kl for _, rows in pairs]),
+        "baseline_error_rel": _worst([rows.error for _, rows in pairs], scale),
+        "baseline_slope_error": _away([rows.slope for _, rows in pairs]),
     }
-    return values | {name: value if whole else None for name, value in joined.items()}
 
 
-def _of(part: _Sums, value: float) -> float | None:
-    return value if part.rows > part.nonfinite else None
+def _own_values(
+    prompt: PromptTokens, candidate: Side, eos_token_ids: Sequence[int], scale: float
+) -> dict[str, float | None]:
+    """What the candidate's answer says of itself."""
+    generated, arrays = candidate.generated, candidate.arrays
+    if generated is None:
+        return {}
+    wrong = not ends_rightly(generated, eos_token_ids, len(prompt.forced_ids))
+    values: dict[str, float | None] = {"stop_errors": float(wrong)}
+    if not all(np.isfinite(part).all() for part in _blocks(arrays)):
+        return {**values, "choice_margin": None, "log_prob_error": None}
+    values["choice_margin"] = choices_off(prompt, arrays, generated) / scale
+    off = log_probs_off(prompt, arrays, generated)
+    if off is not None:
+        values["log_prob_error"] = off if np.isfinite(off) else None
+    return values
 
 
-def _chunks(left: FloatArray, right: FloatArray) -> Iterator[tuple[FloatArray, FloatArray]]:
-    step = max(1, _CHUNK_VALUES // left.shape[1])
-    for start in range(0, len(left), step):
-        yield left[start : start + step], right[start : start + step]
+def _corpus_values(
+    reference: Side, candidate: Side, baseline: Side | None
+) -> dict[str, float | None]:
+    built = candidate.arrays.likelihoods
+    values: dict[str, float | None] = {}
+    for name, side in (("nll_rise", reference), ("nll_excess", baseline)):
+        own = None if side is None else side.arrays.likelihoods
+        if built is not None and own is not None and len(own):
+            finite = bool(np.isfinite(built).all())
+            values[name] = float((own.astype(float) - built).mean()) if finite else None
+    return values
 
 
-def _bits(logits: FloatArray) -> npt.NDArray[np.uint32]:
-    return np.ascontiguousarray(logits).view(np.uint32)
+def _whole(prompts: Prompts, candidate: Outputs) -> Mapping[str, float | None]:
+    values: dict[str, float | None] = {}
+    if candidate.eos_token_ids is not None:
+        differing = set(candidate.eos_token_ids) ^ set(prompts.eos_token_ids)
+        values["settings_errors"] = float(len(differing))
+    if candidate.draws is not None and prompts.sampling is not None:
+        row = candidate.arrays(prompts.sampling.prompt).forced_logits[0]
+        known = bool(np.isfinite(row).all())
+        values["draws_off"] = (
+            draws_off(row, prompts.sampling.temperature, candidate.draws) if known else None
+        )
+    return values
+
+
+def _difference(
+    left: Sequence[FloatArray], right: Sequence[FloatArray], scale: float
+) -> float | None:
+    """Max |a - b| / scale over blocks, each as long as the shorter of the two."""
+    worst = 0.0
+    for one, two in zip(left, right, strict=True):
+        rows = min(len(one), len(two))
+        if not (np.isfinite(one[:rows]).all() and np.isfinite(two[:rows]).all()):
+            return None
+        worst = max(worst, float(np.abs(one[:rows] - two[:rows]).max(initial=0.0)))
+    return worst / scale
+
+
+def _series(
+    prompt: PromptTokens, prefill: Rows, decode: Rows, scale: float
+) -> dict[str, tuple[float | None, ...]]:
+    """What is drawn by position, to four digits."""
+    last = len(prompt.input_ids) - 1
+    places = (*prompt.rows, *(last + index for index in range(len(decode.kl))))
+    both = (prefill, decode)
+    return {
+        "position": tuple(map(float, places)),
+        "error_rel": _rounded([part.error / scale for part in both]),
+        "kl": _rounded([part.kl for part in both]),
+        "rank": _rounded([part.rank for part in both]),
+    }
+
+
+def _rounded(parts: list[Values]) -> tuple[float | None, ...]:
+    joined = np.concatenate(parts)
+    return tuple(float(f"{each:.4g}") if np.isfinite(each) else None for each in joined)
+
+
+def _scatter(right: FloatArray, built: FloatArray, seed: int) -> list[tuple[float, float]]:
+    """Half of the pairs are of the reference's best logits, half of any."""
+    row = seed % len(right)
+    if not np.isfinite(built[row]).all():
+        return []
+    drawn = np.random.default_rng(seed).integers(right.shape[1], size=_SCATTER // 2)
+    chosen = (*np.argsort(-right[row])[: _SCATTER // 2], *drawn)
+    return [(round(float(right[row, i]), 4), round(float(built[row, i]), 4)) for i in chosen]
+
+
+def _worst(parts: list[Values], scale: float = 1.0) -> float | None:
+    if any(np.isnan(part).all() for part in parts):
+        return None
+    return float(max(np.nanmax(part) for part in parts)) / scale
+
+
+def _mean(parts: list[Values]) -> float | None:
+    if any(np.isnan(part).all() for part in parts):
+        return None
+    return float(np.nanmean(np.concatenate(parts)))
+
+
+def _away(parts: list[Values]) -> float | None:
+    """How far the mean slope is from 1."""
+    mean = _mean(parts)
+    return None if mean is None else abs(mean - 1.0)

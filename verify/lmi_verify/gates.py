@@ -27,6 +27,9 @@ class Gate:
         source: Where the number comes from.
         loosened: The recipe allows more than the default, or brought its own gate where there
             is no default for this dtype and method.
+        own: The recipe asks for it.
+        quality: It says how near the outputs must be; the others hold for every build, and
+            alone they accept nothing.
     """
 
     metric: str
@@ -34,6 +37,8 @@ class Gate:
     direction: Direction
     source: str
     loosened: bool = False
+    own: bool = False
+    quality: bool = True
 
 
 def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple[Gate, ...]:
@@ -53,7 +58,9 @@ def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple
             them at once.
     """
     limits = _checked(overrides)
-    defaults = _defaults(dtype, method)
+    content = Reader(json.loads(_FILE.read_bytes()), "gates")
+    of_set = _set(content, dtype, method)
+    defaults = _read_gates(content.get("every"), quality=False) | of_set
     gates: list[Gate] = []
     for name, metric in METRICS.items():
         default = defaults.get(name)
@@ -67,7 +74,8 @@ def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple
                 limit=limit,
                 direction=metric.direction,
                 source=_recipe_source(default),
-                loosened=_is_looser(limit, default) if default else not defaults,
+                loosened=_is_looser(limit, default) if default else not of_set,
+                own=True,
             )
         )
     return tuple(gates)
@@ -87,27 +95,29 @@ def _is_looser(limit: float, default: Gate) -> bool:
             return limit < default.limit
 
 
-def _defaults(dtype: str, method: str) -> dict[str, Gate]:
-    for entry in Reader(json.loads(_FILE.read_bytes()), "gates").get("sets").items():
+def _set(content: Reader, dtype: str, method: str) -> dict[str, Gate]:
+    for entry in content.get("sets").items():
         dtypes = [item.text() for item in entry.get("dtypes").items()]
         methods = [item.text() for item in entry.get("methods").items()]
         if dtype in dtypes and method in methods:
-            return _read_gates(entry.get("gates"))
+            return _read_gates(entry.get("gates"), quality=True)
     return {}
 
 
-def _read_gates(listed: Reader) -> dict[str, Gate]:
-    gates: dict[str, Gate] = {}
-    for name, entry in listed.entries().items():
-        if name not in METRICS:
-            raise GateInvalid((_unknown(name),))
-        gates[name] = Gate(
+def _read_gates(listed: Reader, *, quality: bool) -> dict[str, Gate]:
+    unknown = tuple(_unknown(name) for name in listed.entries() if name not in METRICS)
+    if unknown:
+        raise GateInvalid(unknown)
+    return {
+        name: Gate(
             metric=name,
             limit=entry.get("limit").number(),
             direction=METRICS[name].direction,
             source=entry.get("source").text(),
+            quality=quality,
         )
-    return gates
+        for name, entry in listed.entries().items()
+    }
 
 
 def _checked(overrides: Mapping[str, object]) -> dict[str, float]:

@@ -1,9 +1,10 @@
-"""Loads a Hugging Face model directory in float32 and makes sure that it is whole.
+"""Loads a Hugging Face model directory and makes sure that it is whole.
 
 Transformers fills missing weights with random numbers and goes on; a reference must not.
 """
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,10 +32,18 @@ class CausalLM(Protocol):
     """The part of a Hugging Face decoder that a reference uses."""
 
     def __call__(
-        self, *, input_ids: torch.Tensor, use_cache: bool, past_key_values: object = None
+        self,
+        *,
+        input_ids: torch.Tensor,
+        use_cache: bool,
+        past_key_values: object = None,
+        **more: torch.Tensor,
     ) -> Step:
         """Logits [1, tokens, vocab] and the cache for the next call."""
         ...
+
+    forward: Callable[..., object]
+    modules: Callable[[], Iterator[torch.nn.Module]]
 
 
 class Tokenizer(Protocol):
@@ -42,6 +51,10 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, verbose: bool) -> list[int]:
         """Token ids, with the special tokens the model expects; `verbose` warns of long texts."""
+        ...
+
+    def decode(self, token_ids: list[int]) -> str:
+        """The text of token ids."""
         ...
 
 
@@ -55,12 +68,15 @@ class LoadedModel:
     eos_token_ids: tuple[int, ...]
 
 
-def load(directory: Path, *, trust_remote_code: bool) -> LoadedModel:
+def load(
+    directory: Path, *, trust_remote_code: bool, dtype: torch.dtype = torch.float32
+) -> LoadedModel:
     """Loads model and tokenizer, from local files only.
 
     Args:
         directory: A Hugging Face directory with safetensors weights.
         trust_remote_code: Whether Python files of the directory may run.
+        dtype: What it computes in.
 
     Raises:
         ModelUnreadable: A file is missing, corrupt or incomplete, or holds NaN.
@@ -72,7 +88,7 @@ def load(directory: Path, *, trust_remote_code: bool) -> LoadedModel:
         # without attn_implementation: SDPA where the model has it
         model, report = AutoModelForCausalLM.from_pretrained(
             directory,
-            dtype=torch.float32,
+            dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,

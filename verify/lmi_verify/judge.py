@@ -6,6 +6,8 @@ from lmi_verify.gates import Gate
 from lmi_verify.measurements import METRICS, Measurements, PromptMeasurement
 from lmi_verify.verdict import Check, Decision, Verdict, infeasible
 
+_LEAST_SHARE = 0.02  # of the method's own KL; a right build measured no less than 0.3 of it
+
 
 def judge(
     measurements: Measurements, gates: tuple[Gate, ...], *, dtype: str, method: str
@@ -24,12 +26,13 @@ def judge(
     """
     if not measurements.prompts:
         return infeasible(("no prompt was compared",), dtype=dtype, method=method)
-    checks = tuple(_check(measurements, gate) for gate in gates)
+    seen = {gate.metric: measurements.overall(gate.metric).there or gate.own for gate in gates}
+    checks = tuple(_check(measurements, gate) for gate in gates if seen[gate.metric])
     findings = _anomalies(measurements, exact=dtype == "float32" and method == "none")
     decision: Decision
     if findings:
         decision = "ANOMALOUS"
-    elif not gates:
+    elif not any(gate.quality for gate in gates):
         decision = "UNVERIFIED"
         findings = (f"there is no gate with a source for {dtype}, quantization {method}",)
     else:
@@ -41,6 +44,7 @@ def judge(
         method=method,
         checks=checks,
         findings=findings,
+        unmeasured=tuple(name for name, there in seen.items() if not there),
         measurements=measurements,
         prompts_version=measurements.prompts_version,
         prompts_digest=measurements.prompts_digest,
@@ -49,26 +53,34 @@ def judge(
 
 def _check(measurements: Measurements, gate: Gate) -> Check:
     measured = measurements.overall(gate.metric)
-    value = measured.value
+    value, low, high = measured.value, measured.low, measured.high
     match gate.direction:
         case "at_most":
-            passed, relation = value is not None and value <= gate.limit, "at most"
+            near = value if low is None else low
+            passed, relation = near is not None and near <= gate.limit, "at most"
         case "at_least":
-            passed, relation = value is not None and value >= gate.limit, "at least"
+            near = value if high is None else high
+            passed, relation = near is not None and near >= gate.limit, "at least"
         case _:
             assert_never(gate.direction)
+    if value is None:  # an interval of numbers that are not all there
+        passed = False
     where = "" if measured.prompt is None else f"; worst prompt {measured.prompt}"
     shown = "could not be measured" if value is None else f"is {value:.6g}"
+    noise = "" if low is None or high is None else f" (95 % interval {low:.4g} to {high:.4g})"
+    limit = f"limit {relation} {gate.limit:g}"
     return Check(
         metric=gate.metric,
         measured=value,
         limit=gate.limit,
         direction=gate.direction,
         passed=passed,
-        reason=f"{METRICS[gate.metric].title} {shown}, limit {relation} {gate.limit:g}{where}",
+        reason=f"{METRICS[gate.metric].title} {shown}{noise}, {limit}{where}",
         source=gate.source,
         loosened=gate.loosened,
         prompt=measured.prompt,
+        low=low,
+        high=high,
     )
 
 
@@ -84,6 +96,15 @@ def _anomalies(measurements: Measurements, *, exact: bool) -> tuple[str, ...]:
     if same and not exact:
         findings.append(
             "every logit is bit for bit the float32 reference's, which lower precision cannot give"
+        )
+    method, own = (
+        measurements.overall("method_kl_mean").value,
+        measurements.overall("kl_mean").value,
+    )
+    if method is not None and own is not None and own < method * _LEAST_SHARE and not exact:
+        findings.append(
+            f"KL to the float32 reference is {own:.3g}, where the method itself costs {method:.3g}:"
+            " these are not outputs of that method"
         )
     return tuple(findings)
 

@@ -1,7 +1,8 @@
-"""The judge step: reads both sides, measures, decides, and writes `verdict.json`."""
+"""The judge step: reads all sides, measures, decides, and writes `verdict.json`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmi_verify.compare import compare
@@ -13,12 +14,24 @@ from lmi_verify.outputs import read_outputs, read_prompts
 from lmi_verify.verdict import Verdict, infeasible
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sides:
+    """The directories that are compared; `needed` are the parts that the candidate must show."""
+
+    reference: Path
+    candidate: Path
+    baseline: Path | None
+    needed: Collection[str]
+
+
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
     """Judges a candidate; a bad one is a verdict, not an error.
 
     Args:
-        params: `dtype`, `method`, and `gates`: metric name to limit, from the recipe.
-        inputs: `reference` and `candidate`, the output directories of those steps.
+        params: `dtype`, `method`, `gates` (metric name to limit, from the recipe), and `shows`:
+            the parts, of `lmi_verify.outputs.PARTS`, that the build's probe writes.
+        inputs: `reference` and `candidate`, the output directories of those steps, and
+            `baseline` where the plan has it.
         out: Where `verdict.json` goes.
 
     Raises:
@@ -29,20 +42,29 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     dtype, method = given.get("dtype").text(), given.get("method").text()
     overrides = {name: item.value for name, item in given.get("gates").entries().items()}
     gates = gates_for(dtype, method, overrides)
-    verdict = _judged(inputs["reference"], inputs["candidate"], gates, dtype, method)
-    text = json.dumps(verdict.to_json(), indent=2, sort_keys=True, allow_nan=False)
+    sides = _Sides(
+        reference=inputs["reference"],
+        candidate=inputs["candidate"],
+        baseline=inputs.get("baseline"),
+        needed=[item.text() for item in given.get("shows").items()],
+    )
+    verdict = _judged(sides, gates, dtype, method)
+    text = json.dumps(verdict.to_json(), indent=1, sort_keys=True, allow_nan=False)
     (out / "verdict.json").write_text(f"{text}\n", encoding="utf-8")
     print(verdict.summary, flush=True)  # noqa: T201 - a worker's progress is its stdout
 
 
-def _judged(
-    reference: Path, candidate: Path, gates: tuple[Gate, ...], dtype: str, method: str
-) -> Verdict:
+def _judged(sides: _Sides, gates: tuple[Gate, ...], dtype: str, method: str) -> Verdict:
     try:
-        prompts = read_prompts(reference)
-        right = read_outputs(reference, prompts, side="reference")
-        built = read_outputs(candidate, prompts, side="candidate")
-        measurements = compare(prompts, right, built)
+        prompts = read_prompts(sides.reference)
+        right = read_outputs(sides.reference, prompts, side="reference")
+        base = (
+            None
+            if sides.baseline is None
+            else read_outputs(sides.baseline, prompts, side="baseline")
+        )
+        built = read_outputs(sides.candidate, prompts, side="candidate", needed=sides.needed)
+        measurements = compare(prompts, right, built, base)
     except OutputsUnusable as error:
         return infeasible(error.problems, dtype=dtype, method=method)
     return judge(measurements, gates, dtype=dtype, method=method)

@@ -1,33 +1,24 @@
 """The reference step: the Hugging Face model's own outputs, in float32, on versioned prompts."""
 
-import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-import torch  # noqa: TID253 - nobody imports this module before it is named
-from safetensors.torch import save_file  # noqa: TID253 - as above
-
+from lmi_verify.asking import (
+    Answer,
+    Asked,
+    answer_batch,
+    continued,
+    drawn,
+    write_outputs,
+    write_prompts,
+)
+from lmi_verify.eager import Eager
 from lmi_verify.errors import LimitsTooSmall, ModelUnreadable, PromptSetUnknown
-from lmi_verify.huggingface import LoadedModel, Tokenizer, first_line, load
+from lmi_verify.huggingface import Tokenizer, first_line, load
 from lmi_verify.jsonread import JSONValue, Reader
-from lmi_verify.prompts import Prompt, PromptSet, known_versions, load_prompts, token_digest
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """One prompt through the model: ids, logits on the CPU, and seconds of wall time."""
-
-    prompt: Prompt
-    input_ids: list[int]
-    forced_ids: list[int]
-    generated_ids: list[int]
-    finish_reason: str
-    prompt_logits: torch.Tensor
-    forced_logits: torch.Tensor
-    seconds: dict[str, float]
+from lmi_verify.prompts import Prompt, PromptSet, known_versions, load_prompts, rows_of
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -72,17 +63,22 @@ def write_reference(
     )
     trust = given.get("trust_remote_code").flag()
     _say(f"reference: loading {model.name}")
-    loaded = load(model, trust_remote_code=trust)
-    runs: list[_Run] = []
+    eager = Eager(load(model, trust_remote_code=trust))
+    asked: list[Asked] = []
+    answers: list[Answer] = []
     for prompt in prompts.prompts:
-        tokens = _tokens(loaded, prompt, longest)
-        runs.append(_run_prompt(loaded, prompt, tokens, forced))
-        seconds = sum(runs[-1].seconds.values())
+        tokens = _tokens(eager, prompt, longest)
+        started = time.perf_counter()
+        one, answer = _run_prompt(eager, prompts, prompt, tokens, forced)
+        answer.seconds["all"] = round(time.perf_counter() - started, 4)
+        asked.append(one)
+        answers.append(answer)
         _say(
-            f"reference: prompt {len(runs)}/{len(prompts.prompts)} {prompt.id}: "
-            f"{len(tokens)} + {forced} tokens, {seconds:.1f} s"
+            f"reference: prompt {len(asked)}/{len(prompts.prompts)} {prompt.id}: "
+            f"{len(tokens)} + {len(one.forced_ids)} tokens, {answer.seconds['all']:.1f} s"
         )
-    _write(out, prompts, loaded.eos_token_ids, runs)
+    _together(eager, prompts, asked, answers)
+    _write(out, prompts, eager, asked, answers)
 
 
 def budget(*, max_input_len: int, max_seq_len: int, forced_tokens: int) -> tuple[int, int]:
@@ -114,20 +110,22 @@ def _prompt_set(given: Reader) -> PromptSet:
     return prompts
 
 
-def _tokens(loaded: LoadedModel, prompt: Prompt, longest: int) -> list[int]:
+def _tokens(eager: Eager, prompt: Prompt, longest: int) -> list[int]:
     """The prompt's ids, cut or filled as its `fit` says."""
     match prompt.fit:
         case "one":
-            tokens = loaded.tokenizer.encode(prompt.text, verbose=False)[:1]
+            tokens = eager.encode(prompt.text)[:1]
         case "whole":
-            tokens = loaded.tokenizer.encode(prompt.text, verbose=False)[:longest]
+            tokens = eager.encode(prompt.text)[:longest]
+        case "half":
+            tokens = _filled(eager.loaded.tokenizer, prompt.text, max(longest // 2, 1))
         case "fill":
-            tokens = _filled(loaded.tokenizer, prompt.text, longest)
+            tokens = _filled(eager.loaded.tokenizer, prompt.text, longest)
         case _:
             assert_never(prompt.fit)
     if not tokens:
         why = f"the tokenizer makes no token of prompt {prompt.id}"
-        raise ModelUnreadable(loaded.directory / "tokenizer.json", why)
+        raise ModelUnreadable(eager.loaded.directory / "tokenizer.json", why)
     return tokens
 
 
@@ -142,97 +140,55 @@ def _filled(tokenizer: Tokenizer, text: str, longest: int) -> list[int]:
     return tokens[:longest]
 
 
-def _run_prompt(loaded: LoadedModel, prompt: Prompt, tokens: list[int], forced: int) -> _Run:
+def _run_prompt(
+    eager: Eager, prompts: PromptSet, prompt: Prompt, tokens: list[int], most: int
+) -> tuple[Asked, Answer]:
+    forced = min(prompt.forced or prompts.forced or most, most)
+    rows = rows_of(len(tokens), prompts.rows)
     try:
-        ran = _decode(loaded, prompt, tokens, forced)
+        asked, answer = continued(eager, prompt, tokens, tokens=forced, rows=rows)
     except (IndexError, RuntimeError) as error:
         why = f"prompt {prompt.id} ({len(tokens)} tokens, highest id {max(tokens)}) does not run"
-        raise ModelUnreadable(loaded.directory, f"{why}: {first_line(error)}") from error
-    if not all(bool(part.isfinite().all()) for part in (ran.prompt_logits, ran.forced_logits)):
+        raise ModelUnreadable(eager.loaded.directory, f"{why}: {first_line(error)}") from error
+    parts = (answer.prompt_logits, answer.forced_logits)
+    if not all(bool(part.isfinite().all()) for part in parts):
         why = f"in float32 its logits on prompt {prompt.id} hold NaN or infinity"
-        raise ModelUnreadable(loaded.directory, why)
-    return ran
+        raise ModelUnreadable(eager.loaded.directory, why)
+    return asked, answer
 
 
-@torch.inference_mode()
-def _decode(loaded: LoadedModel, prompt: Prompt, tokens: list[int], forced: int) -> _Run:
-    """Prefill once, then greedy decode step by step through the model's own cache."""
-    started = time.perf_counter()
-    step = loaded.model(input_ids=torch.tensor([tokens]), use_cache=True)
-    prompt_logits = step.logits[0].float()
-    prefilled = time.perf_counter()
-    rows = [prompt_logits[-1]]
-    forced_ids = [int(rows[0].argmax())]
-    while len(forced_ids) < forced:
-        step = loaded.model(
-            input_ids=torch.tensor([forced_ids[-1:]]),
-            past_key_values=step.past_key_values,
-            use_cache=True,
-        )
-        rows.append(step.logits[0, -1].float())
-        forced_ids.append(int(rows[-1].argmax()))
-    ended = time.perf_counter()
-    ends = [index for index, each in enumerate(forced_ids) if each in loaded.eos_token_ids]
-    return _Run(
-        prompt=prompt,
-        input_ids=tokens,
-        forced_ids=forced_ids,
-        generated_ids=forced_ids[: ends[0] + 1] if ends else forced_ids,
-        finish_reason="eos_token" if ends else "length",
-        prompt_logits=prompt_logits,
-        forced_logits=torch.stack(rows),
-        seconds={"prefill": round(prefilled - started, 4), "decode": round(ended - prefilled, 4)},
+def _together(eager: Eager, prompts: PromptSet, asked: list[Asked], answers: list[Answer]) -> None:
+    """Asks the batch's prompts together, where the model can."""
+    if not prompts.batch or not eager.batches:
+        return
+    chosen = [prompts.index(name) for name in prompts.batch]
+    answer_batch(
+        eager,
+        [asked[each] for each in chosen],
+        [answers[each] for each in chosen],
+        prompts.batch_tokens,
     )
+    _say(f"reference: {len(chosen)} prompts together")
 
 
-def _write(out: Path, prompts: PromptSet, eos_token_ids: tuple[int, ...], runs: list[_Run]) -> None:
-    vocab_size = runs[0].prompt_logits.shape[-1]
-    digest = token_digest(
-        prompts.digest,
-        vocab_size=vocab_size,
-        eos_token_ids=eos_token_ids,
-        ids=[(each.prompt.id, each.input_ids, each.forced_ids) for each in runs],
+def _write(
+    out: Path, prompts: PromptSet, eager: Eager, asked: list[Asked], answers: list[Answer]
+) -> None:
+    digest = write_prompts(
+        out,
+        prompts,
+        asked,
+        vocab_size=answers[0].forced_logits.shape[-1],
+        eos_token_ids=eager.eos_token_ids,
     )
-    given: dict[str, torch.Tensor] = {}
-    made: dict[str, torch.Tensor] = {}
-    for index, each in enumerate(runs):
-        name = f"{index:03d}"
-        given[f"{name}.input_ids"] = torch.tensor(each.input_ids)
-        given[f"{name}.forced_ids"] = torch.tensor(each.forced_ids)
-        made[f"{name}.prompt_logits"] = each.prompt_logits.contiguous()
-        made[f"{name}.forced_logits"] = each.forced_logits
-        made[f"{name}.generated_ids"] = torch.tensor(each.generated_ids)
-    save_file(given, out / "prompts.safetensors")
-    save_file(made, out / "outputs.safetensors")
-    asked = {
-        "format": 1,
-        "version": prompts.version,
-        "digest": digest,
-        "source_digest": prompts.digest,
-        "vocab_size": vocab_size,
-        "eos_token_ids": list(eos_token_ids),
-        "forced_tokens": len(runs[0].forced_ids),
-        "prompts": [
-            {"id": each.prompt.id, "text": each.prompt.text, "area": each.prompt.area}
-            for each in runs
-        ],
-    }
-    answered = {
-        "format": 1,
-        "prompts_digest": digest,
-        "vocab_size": vocab_size,
-        "prompts": [
-            {
-                "id": each.prompt.id,
-                "finish_reason": each.finish_reason,
-                "seconds": each.seconds,
-            }
-            for each in runs
-        ],
-    }
-    for name, content in (("prompts.json", asked), ("outputs.json", answered)):
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (out / name).write_text(f"{text}\n", encoding="utf-8")
+    write_outputs(
+        out,
+        digest,
+        [each.prompt.id for each in asked],
+        answers,
+        eos_token_ids=eager.eos_token_ids,
+        draws=drawn(eager, prompts, answers),
+    )
 
 
 def _say(line: str) -> None:

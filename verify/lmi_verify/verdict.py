@@ -5,7 +5,7 @@ Light: the pipeline, the console and the registry read verdicts without numpy.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeAlias
 
 from lmi_verify.errors import Malformed
@@ -14,7 +14,8 @@ from lmi_verify.measurements import METRICS, Direction, Divergence, Measurements
 
 Decision: TypeAlias = Literal["ACCEPT", "REGRESSION", "ANOMALOUS", "INFEASIBLE", "UNVERIFIED"]
 Scope: TypeAlias = Literal["logits", "generation"]
-FORMAT = 1
+FORMAT = 2
+_READ = (1, FORMAT)
 TABLE_HEADER = ("metric", "measured", "limit", "result", "worst prompt", "note")
 
 
@@ -32,6 +33,8 @@ class Check:
         source: Where the limit comes from.
         loosened: Whether the recipe loosened the gate.
         prompt: The worst prompt's id.
+        low: Where the 95 % interval of a noisy metric begins; None for the others.
+        high: Where it ends.
     """
 
     metric: str
@@ -43,6 +46,16 @@ class Check:
     source: str
     loosened: bool
     prompt: str | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Area:
+    """Where a fault is to be looked for: a name such as `positions`, and what points there."""
+
+    name: str
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +71,8 @@ class Verdict:
         method: The quantisation method.
         checks: One for each gate.
         findings: Why it is ANOMALOUS, INFEASIBLE or UNVERIFIED, one sentence each.
+        areas: Where the fault is to be looked for, the likeliest first; empty when accepted.
+        unmeasured: Default gates on what this build's probe does not show.
         measurements: All values by prompt; None when there are none.
         prompts_version: Of the prompt set, when known.
         prompts_digest: Of the reference's tokens, when known.
@@ -70,6 +85,8 @@ class Verdict:
     method: str
     checks: tuple[Check, ...] = ()
     findings: tuple[str, ...] = ()
+    areas: tuple[Area, ...] = ()
+    unmeasured: tuple[str, ...] = ()
     measurements: Measurements | None = None
     prompts_version: str | None = None
     prompts_digest: str | None = None
@@ -87,6 +104,8 @@ class Verdict:
             for name, metric in METRICS.items():
                 if name not in gated:
                     measured = self.measurements.overall(name)
+                    if not measured.there:
+                        continue
                     shown = _shown(measured.value)
                     rows.append((metric.title, shown, "", "", measured.prompt or "", ""))
         return tuple(rows)
@@ -118,7 +137,7 @@ def parse(raw: str | bytes) -> Verdict:
     """Reads what `to_json` gave.
 
     Raises:
-        Malformed: It is no verdict of this format.
+        Malformed: It is no verdict of a known format.
     """
     try:
         loaded = json.loads(raw)
@@ -132,12 +151,12 @@ def from_json(value: object) -> Verdict:
     """Reads what `to_json` gave, when it is JSON values already.
 
     Raises:
-        Malformed: It is no verdict of this format.
+        Malformed: It is no verdict of a known format.
     """
     content = Reader(value, "verdict")
     version = content.get("format")
-    if version.value != FORMAT:
-        raise Malformed(version.where, str(FORMAT), version.value)
+    if version.value not in _READ:
+        raise Malformed(version.where, " or ".join(map(str, _READ)), version.value)
     return _verdict(content)
 
 
@@ -184,6 +203,11 @@ def _verdict(content: Reader) -> Verdict:
         method=content.get("method").text(),
         checks=tuple(_check(item) for item in content.get("checks").items()),
         findings=tuple(item.text() for item in content.get("findings").items()),
+        areas=tuple(
+            Area(name=item.get("name").text(), evidence=item.get("evidence").text())
+            for item in _list(content, "areas")
+        ),
+        unmeasured=tuple(item.text() for item in _list(content, "unmeasured")),
         measurements=None if measured is None else _measurements(measured),
         prompts_version=_optional_text(content, "prompts_version"),
         prompts_digest=_optional_text(content, "prompts_digest"),
@@ -201,21 +225,34 @@ def _check(item: Reader) -> Check:
         source=item.get("source").text(),
         loosened=item.get("loosened").flag(),
         prompt=_optional_text(item, "prompt"),
+        low=_late_number(item, "low"),
+        high=_late_number(item, "high"),
     )
 
 
 def _measurements(item: Reader) -> Measurements:
-    return Measurements(
+    measured = Measurements(
         prompts_version=item.get("prompts_version").text(),
         prompts_digest=item.get("prompts_digest").text(),
         prompts=tuple(_prompt(each) for each in item.get("prompts").items()),
+    )
+    if "whole" not in item.entries():  # format 1
+        return measured
+    whole = item.get("whole")
+    return replace(
+        measured,
+        whole={name: _optional_number(whole, name) for name in whole.entries()},
+        intervals={name: _pair(each) for name, each in item.get("intervals").entries().items()},
+        perplexity={name: each.number() for name, each in item.get("perplexity").entries().items()},
+        scatter=tuple(_pair(each) for each in item.get("scatter").items()),
+        shown=tuple(each.text() for each in item.get("shown").items()),
     )
 
 
 def _prompt(item: Reader) -> PromptMeasurement:
     divergence = item.optional("divergence")
     values = item.get("values")
-    return PromptMeasurement(
+    measured = PromptMeasurement(
         id=item.get("id").text(),
         rows=item.get("rows").integer(),
         values={name: _optional_number(values, name) for name in values.entries()},
@@ -225,6 +262,34 @@ def _prompt(item: Reader) -> PromptMeasurement:
         frozen=item.get("frozen").flag(),
         identical_rows=item.get("identical_rows").integer(),
     )
+    if "series" not in item.entries():  # format 1
+        return measured
+    return replace(
+        measured,
+        tokens=item.get("tokens").integer(),
+        prompt_tokens=item.get("prompt_tokens").integer(),
+        series={
+            name: tuple(None if one.value is None else one.number() for one in each.items())
+            for name, each in item.get("series").entries().items()
+        },
+        reference_pieces=tuple(each.text() for each in item.get("reference_pieces").items()),
+        candidate_pieces=tuple(each.text() for each in item.get("candidate_pieces").items()),
+    )
+
+
+def _pair(item: Reader) -> tuple[float, float]:
+    first, second = item.items()
+    return first.number(), second.number()
+
+
+def _list(item: Reader, key: str) -> tuple[Reader, ...]:
+    """An array that format 1 does not have."""
+    return item.get(key).items() if key in item.entries() else ()
+
+
+def _late_number(item: Reader, key: str) -> float | None:
+    """A number that format 1 does not have."""
+    return _optional_number(item, key) if key in item.entries() else None
 
 
 def _divergence(item: Reader) -> Divergence:

@@ -19,6 +19,7 @@ from lmi_compile.quantize.cells import table
 from lmi_compile.quantize.checkpoint import read_merged
 from lmi_compile.quantize.simulate import simulated
 from lmi_compile.quantize.weights import check_weights, compare_weights
+from lmi_verify.eager import likelihoods
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -67,7 +68,8 @@ def _answer(model: Any, reference: Path, out: Path) -> None:  # noqa: ANN401 - t
         whole = torch.cat((given, forced[:-1]))
         logits = model(input_ids=whole[None], use_cache=False).logits[0].float()
         scored = time.perf_counter()
-        made[f"{name}.prompt_logits"] = logits[: len(given)].clone()
+        made[f"{name}.prompt_logits"] = logits[tokens[f"{name}.rows"]].clone()
+        made[f"{name}.token_log_probs"] = likelihoods(logits[: len(given)], given.tolist())
         made[f"{name}.forced_logits"] = logits[len(given) - 1 :].clone()
         ids = _greedy(model, given, len(forced), eos)
         made[f"{name}.generated_ids"] = torch.tensor(ids)

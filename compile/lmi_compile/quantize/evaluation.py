@@ -53,6 +53,7 @@ def evaluation_prompts() -> PromptSet:
             id=f"window-{number}",
             area="Python's language reference",
             fit="whole",
+            corpus=True,
             text=text[number * step : number * step + _CHARACTERS],
         )
         for number in range(WINDOWS)

@@ -56,7 +56,7 @@ def test_a_minimal_recipe_is_resolved_to_every_field() -> None:
             "buckets": {"prefill": [], "decode": []},
         },
         "runtime": {},
-        "verify": {"prompts": "v1", "gates": {}, "tasks": []},
+        "verify": {"prompts": "v2", "gates": {}, "tasks": []},
         "package": {"layouts": ["prefix"]},
         "publish": {"registry": None, "tags": []},
         "matrix": {},

@@ -64,7 +64,7 @@ def judge(tmp_path: Path, reference_dir: Path) -> Judge:
     ) -> Verdict:
         out = tmp_path / "verdict"
         out.mkdir(exist_ok=True)
-        params = {"dtype": dtype, "method": method, "gates": dict(gates or {})}
+        params = {"dtype": dtype, "method": method, "gates": dict(gates or {}), "shows": []}
         judging.run(params, {"reference": against, "candidate": candidate}, out)
         return parse((out / "verdict.json").read_bytes())
 

@@ -52,7 +52,8 @@ def test_another_models_weights_are_refused(
     other = make_tiny_llama(tmp_path / "other", seed=1)
     verdict = judge(recomputed(other))
     assert verdict.decision == "REGRESSION"
-    assert not any(check.passed for check in verdict.checks if check.metric != "stop_errors")
+    quality = {"logit_error_rel", "top1_margin", "greedy_margin", "kl_max"}
+    assert not any(check.passed for check in verdict.checks if check.metric in quality)
 
 
 def scaled(arrays: Arrays) -> None:
@@ -181,6 +182,9 @@ def near_tie(gap: float) -> tuple[Callable[[Arrays], None], Callable[[Arrays], N
         tie(arrays)
         ids = arrays["001.generated_ids"]
         ids[10:] = (ids[10] + 1) % 300
+        row = arrays["001.forced_logits"][10].astype(np.float64)
+        told = row[ids[10]] - np.log(np.exp(row).sum())
+        arrays["001.generated_log_probs"][10:] = told
 
     return tie, other_token
 
@@ -203,7 +207,8 @@ def test_greedy_text_may_differ_only_where_the_reference_is_undecided(
 
 def test_a_continuation_cut_short_is_a_regression(judge: Judge, edited: Candidate) -> None:
     def cut(arrays: Arrays) -> None:
-        arrays["003.generated_ids"] = arrays["003.generated_ids"][:-1]
+        for part in ("ids", "log_probs"):
+            arrays[f"003.generated_{part}"] = arrays[f"003.generated_{part}"][:-1]
 
     verdict = judge(edited(cut))
     assert verdict.decision == "REGRESSION"
@@ -223,7 +228,7 @@ def truncated(path: Path) -> None:
         (lambda out: (out / "outputs.safetensors").unlink(), "missing"),
         (lambda out: (out / "outputs.json").unlink(), "missing"),
         (lambda out: (out / "outputs.json").write_text("[]"), "an object"),
-        (lambda out: (out / "outputs.json").write_text('{"format": 2}'), "format 2"),
+        (lambda out: (out / "outputs.json").write_text('{"format": 3}'), "format 3"),
     ],
 )
 def test_broken_files_are_infeasible(
@@ -320,7 +325,7 @@ def test_the_step_writes_one_file_without_paths_or_times(
         out = tmp_path / name
         out.mkdir()
         judging.run(
-            {"dtype": "float32", "method": "none", "gates": {}},
+            {"dtype": "float32", "method": "none", "gates": {}, "shows": []},
             {"reference": reference_dir, "candidate": reference_dir},
             out,
         )

@@ -40,13 +40,13 @@ def test_an_unknown_set_is_refused_with_those_that_exist(version: str) -> None:
 
 
 def test_the_token_digest_sees_every_part() -> None:
-    base = {"vocab_size": 10, "eos_token_ids": [1], "ids": [("a", [1, 2], [3])]}
+    base = {"vocab_size": 10, "eos_token_ids": [1], "ids": [("a", ([1, 2], [3]))]}
     variants = [
         ("x", base),
         ("y", base),
         ("x", {**base, "vocab_size": 11}),
         ("x", {**base, "eos_token_ids": [2]}),
-        ("x", {**base, "ids": [("b", [1, 2], [3])]}),
-        ("x", {**base, "ids": [("a", [1], [2, 3])]}),
+        ("x", {**base, "ids": [("b", ([1, 2], [3]))]}),
+        ("x", {**base, "ids": [("a", ([1], [2, 3]))]}),
     ]
     assert len({token_digest(source, **rest) for source, rest in variants}) == len(variants)

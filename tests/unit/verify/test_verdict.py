@@ -25,6 +25,7 @@ def prompt(name: str = "a", rows: int = 10, **values: float | None) -> PromptMea
         flat_rows=0,
         frozen=False,
         identical_rows=0,
+        tokens=rows,
     )
 
 
@@ -128,7 +129,7 @@ def test_the_table_shows_every_metric_once_gated_ones_first() -> None:
     ("change", "where"),
     [
         ({"decision": "FINE"}, "verdict.decision"),
-        ({"format": 2}, "verdict.format"),
+        ({"format": 3}, "verdict.format"),
         ({"checks": {}}, "verdict.checks"),
         ({"checks": [{"metric": 1}]}, r"verdict.checks\[0\].metric"),
         ({"scope": None}, "verdict.scope"),

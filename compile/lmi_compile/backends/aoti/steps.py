@@ -11,7 +11,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Form
 from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
-from lmi_compile.common_steps import judge_step, proof_step, reference_step
+from lmi_compile.common_steps import judge_steps, proof_step, reference_step
 from lmi_compile.errors import Unsupported
 from lmi_compile.host import read_host, require_compiler, require_versions
 from lmi_compile.step import Call, Step
@@ -22,7 +22,7 @@ _BACKEND = "lmi_compile.backends.aoti"
 
 
 def steps(order: Order) -> tuple[Step, ...]:
-    """Model, reference, compile, weights, package, candidate, judge, proof."""
+    """Model, reference, compile, weights, package, candidate, baseline, judge, proof."""
     cpu = _checked_target(order)
     check_ground(order)
     form = storage(order, cpu)
@@ -48,9 +48,15 @@ def steps(order: Order) -> tuple[Step, ...]:
             outputs=("outputs.json", "outputs.safetensors"),
             identity={"torch": order.toolchain.versions["torch"]},
         ),
-        judge_step(order.recipe),
+        *judge_steps(order.recipe, shows=_shows(order)),
         proof_step(),
     )
+
+
+def _shows(order: Order) -> tuple[str, ...]:
+    """What `runtime/probe.py` writes beside logits and continuations."""
+    batch = ("batch",) if order.recipe.shapes.max_batch_size > 1 else ()
+    return ("tokenizer", "log_probs", "likelihoods", "sampling", "settings", *batch)
 
 
 def preflight(order: Order) -> None:

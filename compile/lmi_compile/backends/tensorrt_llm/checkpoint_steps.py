@@ -107,7 +107,12 @@ def _verdict_steps(ask: Ask, cell: Cell) -> tuple[Step, ...]:
             name="checkpoint-judge",
             run=Call(
                 function="lmi_compile.quantize.judging:run",
-                params={"dtype": ask.recipe.dtype, "method": cell.method, "gates": gates},
+                params={
+                    "dtype": ask.recipe.dtype,
+                    "method": cell.method,
+                    "gates": gates,
+                    "shows": [],
+                },
                 data=("lmi_verify.data",),
             ),
             needs=("checkpoint-reference", "checkpoint-candidate"),

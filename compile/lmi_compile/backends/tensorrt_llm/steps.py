@@ -17,7 +17,7 @@ from lmi_compile.backends.tensorrt_llm.convert import checkpoint_argv
 from lmi_compile.backends.tensorrt_llm.facts import families
 from lmi_compile.backends.tensorrt_llm.partition import build_properties, partition_argv
 from lmi_compile.backends.tensorrt_llm.rules import family_of, gpus_of, how_of, refuse
-from lmi_compile.common_steps import judge_step, reference_step
+from lmi_compile.common_steps import judge_steps, reference_step
 from lmi_compile.errors import Unsupported
 from lmi_compile.quantize.cells import Cell, NoCell, cell_for
 from lmi_compile.step import Argv, Call, Resources, Step
@@ -48,7 +48,7 @@ def steps(order: Order) -> tuple[Step, ...]:
         *route,
         _package_step(ask),
         _candidate_step(ask),
-        judge_step(order.recipe, _method(ask)),
+        *judge_steps(order.recipe, _method(ask), shows=("likelihoods",)),
         Step(
             name="proof",
             run=Call(function=f"{_BACKEND}.proof:run", params={"layout": ask.how.layout}),

@@ -3,9 +3,12 @@
     python -m lmi_aoti_runtime.probe --prompts DIR --out DIR     (in the packaged tree)
 
 Reads `prompts.json` and `prompts.safetensors`; writes `outputs.safetensors`, then `outputs.json`.
-For prompt number i: `i.prompt_logits` [n, V] of every position from prefill; `i.forced_logits`
-[m, V], the given continuation through decode, row 0 being the prompt's last position; and
-`i.generated_ids` [g], the greedy continuation that the handler's own loop makes.
+For prompt number i: `i.prompt_logits` [r, V] of the wanted rows from prefill; `i.forced_logits`
+[m, V], the given continuation through decode, row 0 being the prompt's last position;
+`i.generated_ids` [g], the greedy continuation that the handler's own loop makes, with the
+`i.generated_log_probs` that it reports; `i.text_ids`, the tokens that the tree's tokenizer makes of
+the text; of a corpus's texts `i.token_log_probs` [n - 1]; and `i.batch_logits` [b, V] of prompts
+that were decoded together. `sampling.ids` are tokens that the handler's own chooser drew.
 """
 
 import argparse
@@ -17,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load_file
 
 from .environment import RuntimeMismatch
 from .generate import generate
+from .graphs import Graphs
 from .request import Parameters
+from .sampling import Chooser
 from .service import Service
 from .tensorfile import write_tensors
 
@@ -42,68 +47,117 @@ def main(arguments: list[str]) -> int:
 
 def _probe(prompts: Path, out: Path) -> None:
     service = Service(Path(__file__).resolve().parent.parent)
-    print(f"{service.graphs.threads.count} threads: {service.graphs.threads.why}", flush=True)  # noqa: T201 - progress for the log
+    _say(f"{service.graphs.threads.count} threads: {service.graphs.threads.why}")
     listing = json.loads((prompts / "prompts.json").read_bytes())
+    given = load_file(prompts / "prompts.safetensors")
     tensors: dict[str, torch.Tensor] = {}
     told: list[dict[str, Any]] = []
-    with safe_open(prompts / "prompts.safetensors", framework="pt") as given:
-        for index, prompt in enumerate(listing["prompts"]):
-            number = f"{index:03d}"
-            ids = given.get_tensor(f"{number}.input_ids")
-            forced = given.get_tensor(f"{number}.forced_ids")
-            _require_same_tokens(service, prompt, ids.tolist())
-            finish, seconds, results = _run(service, ids, forced)
-            tensors |= {f"{number}.{name}": tensor for name, tensor in results.items()}
-            told.append({"id": prompt["id"], "finish_reason": finish, "seconds": seconds})
-            print(f"prompt {prompt['id']}: {len(ids)} tokens, {seconds}", flush=True)  # noqa: T201 - progress for the log
+    for index, prompt in enumerate(listing["prompts"]):
+        number = f"{index:03d}"
+        asked = {
+            name: given[f"{number}.{name}"]
+            for name in ("input_ids", "forced_ids", "rows")
+            if f"{number}.{name}" in given
+        }
+        told.append({"id": prompt["id"]})
+        results = _run(service, asked, told[-1], corpus=prompt.get("corpus", False))
+        results["text_ids"] = torch.tensor(service.tokenizer.encode(prompt["text"]).ids)
+        tensors |= {f"{number}.{name}": tensor for name, tensor in results.items()}
+        _say(f"prompt {prompt['id']}: {len(asked['input_ids'])} tokens, {told[-1]['seconds']}")
+    if service.graphs.batch > 1:
+        tensors |= _together(service.graphs, listing.get("batch") or {}, given)
+    if listing.get("sampling"):
+        tensors["sampling.ids"] = _drawn(tensors, listing["sampling"])
     write_tensors(out / "outputs.safetensors", tensors)
     outputs = {
-        "format": 1,
+        "format": 2,
         "prompts_digest": listing["digest"],
         "vocab_size": service.graphs.vocab_size,
+        "eos_token_ids": sorted(service.eos_token_ids),
         "threads": service.graphs.threads.count,
         "prompts": told,
     }
-    (out / "outputs.json").write_text(json.dumps(outputs, indent=1) + "\n", encoding="utf-8")
-
-
-def _require_same_tokens(service: Service, prompt: Mapping[str, str], ids: list[int]) -> None:
-    """The tree's tokenizer must make the tokens that the reference's made of the same text.
-
-    The last token is left out: where a text is cut or repeated, it may have merged with another.
-    """
-    own = service.tokenizer.encode(prompt["text"]).ids[:-1][: len(ids)]
-    if own != ids[: len(own)]:
-        what = f"tokenizer.json makes other tokens of prompt {prompt['id']} than the reference's"
-        raise RuntimeMismatch(what, "Package the tokenizer that belongs to the model")
+    text = json.dumps(outputs, indent=1, ensure_ascii=False)
+    (out / "outputs.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _run(
-    service: Service, ids: torch.Tensor, forced: torch.Tensor
-) -> tuple[str, dict[str, float], dict[str, torch.Tensor]]:
-    """One prompt: how its continuation ended, the seconds of each part, and the tensors."""
-    graphs = service.graphs
+    service: Service, asked: Mapping[str, torch.Tensor], told: dict[str, Any], *, corpus: bool
+) -> dict[str, torch.Tensor]:
+    """One prompt's tensors; `told` learns how its continuation ended, and the seconds."""
+    graphs, ids, forced = service.graphs, asked["input_ids"], asked["forced_ids"]
+    every = torch.arange(len(ids))
+    rows = asked.get("rows", every)
     start = time.perf_counter()
-    prompt_logits = graphs.prefill(ids, torch.arange(len(ids)))
+    wanted = every if corpus else torch.cat((rows, every[-1:]))
+    logits = graphs.prefill(ids, wanted)
     read = time.perf_counter()
-    rows = [prompt_logits[-1]]
+    steps = [logits[-1]]
     for step, token in enumerate(forced[:-1].tolist()):
-        rows.append(graphs.decode(token, len(ids) + step))
+        steps.append(graphs.decode(token, len(ids) + step))
     stepped = time.perf_counter()
     parameters = Parameters(max_new_tokens=len(forced))
     done = generate(graphs, service.tokenizer, ids.tolist(), parameters, service.eos_token_ids)
     ended = time.perf_counter()
-    seconds = {
+    told["finish_reason"] = done.finish_reason
+    told["pieces"] = [token.text for token in done.tokens]
+    told["seconds"] = {
         "prefill": round(read - start, 4),
         "forced": round(stepped - read, 4),
         "generate": round(ended - stepped, 4),
     }
     results = {
-        "prompt_logits": prompt_logits,
-        "forced_logits": torch.stack(rows),
+        "prompt_logits": (logits[rows] if corpus else logits[:-1]).contiguous(),
+        "forced_logits": torch.stack(steps),
         "generated_ids": torch.tensor([token.id for token in done.tokens], dtype=torch.int64),
+        "generated_log_probs": torch.tensor([token.log_prob for token in done.tokens]),
     }
-    return done.finish_reason, seconds, results
+    if corpus:
+        before = logits[:-1]
+        chosen = before.gather(1, ids[1:, None])[:, 0]
+        results["token_log_probs"] = chosen - before.logsumexp(1)
+    return results
+
+
+def _together(
+    graphs: Graphs, batch: Mapping[str, Any], given: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Prompts decoded together, as many at a time as the graphs take."""
+    tensors: dict[str, torch.Tensor] = {}
+    names = [f"{index:03d}" for index in batch.get("prompts", ())]
+    for start in range(0, len(names), graphs.batch):
+        group = names[start : start + graphs.batch]
+        rows = []
+        for slot, name in enumerate(group):
+            ids = given[f"{name}.input_ids"]
+            rows.append([graphs.prefill(ids, torch.tensor([len(ids) - 1]), slot)[0]])
+        for step in range(batch["tokens"] - 1):
+            tokens, places = [0] * graphs.batch, [0] * graphs.batch
+            for slot, name in enumerate(group):
+                forced = given[f"{name}.forced_ids"]
+                tokens[slot] = int(forced[min(step, len(forced) - 1)])
+                places[slot] = len(given[f"{name}.input_ids"]) + step
+            for slot, row in enumerate(graphs.step(tokens, places)[: len(group)]):
+                rows[slot].append(row)
+        for name, found in zip(group, rows, strict=True):
+            most = len(given[f"{name}.forced_ids"])
+            tensors[f"{name}.batch_logits"] = torch.stack(found[:most])
+        _say(f"{len(group)} prompts together")
+    return tensors
+
+
+def _drawn(tensors: Mapping[str, torch.Tensor], sampling: Mapping[str, Any]) -> torch.Tensor:
+    """The first token after a prompt, drawn with the seeds 0, 1, 2, ..."""
+    row = tensors[f"{sampling['prompt']:03d}.forced_logits"][0]
+    ids = []
+    for seed in range(sampling["draws"]):
+        parameters = Parameters(do_sample=True, temperature=sampling["temperature"], seed=seed)
+        ids.append(Chooser(parameters).choose(row)[0])
+    return torch.tensor(ids)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - progress for the log
 
 
 if __name__ == "__main__":

@@ -103,11 +103,19 @@ def _score(args, asked, tokens):
                 ),
             )
             logits = answer.context_logits.float().cpu()[:, : asked["vocab_size"]]
-            made[f"{name}.prompt_logits"] = logits[: len(given)].clone()
+            made[f"{name}.prompt_logits"] = logits[tokens[f"{name}.rows"]].clone()
+            made[f"{name}.token_log_probs"] = _likelihoods(logits, given)
             made[f"{name}.forced_logits"] = logits[len(given) - 1 :].clone()
     finally:
         llm.shutdown()
     return made
+
+
+def _likelihoods(logits, ids):
+    """Log-probability of each token of the prompt after the first."""
+    before = logits[: len(ids) - 1]
+    chosen = before.gather(1, ids[1:, None].long())[:, 0]
+    return chosen - before.logsumexp(1)
 
 
 if __name__ == "__main__":
