@@ -134,40 +134,44 @@ def write_prompts(
         tensors[f"{index:03d}.forced_ids"] = torch.tensor(each.forced_ids)
         tensors[f"{index:03d}.rows"] = torch.tensor(each.rows)
     save_file(tensors, out / "prompts.safetensors")
-    sampling = prompts.sampling
-    _write(
-        out / "prompts.json",
-        {
-            "format": 2,
-            "version": prompts.version,
-            "digest": digest,
-            "source_digest": prompts.digest,
-            "vocab_size": vocab_size,
-            "eos_token_ids": list(eos_token_ids),
-            "forced_tokens": max(len(each.forced_ids) for each in asked),
-            "batch": {
-                "prompts": [prompts.index(each) for each in prompts.batch],
-                "tokens": prompts.batch_tokens,
-            },
-            "sampling": sampling
-            and {
-                "prompt": prompts.index(sampling.prompt),
-                "temperature": sampling.temperature,
-                "draws": sampling.draws,
-            },
-            "prompts": [
-                {
-                    "id": each.prompt.id,
-                    "text": each.prompt.text,
-                    "area": each.prompt.area,
-                    "corpus": each.prompt.corpus,
-                    "repeats": each.prompt.repeats and prompts.index(each.prompt.repeats),
-                }
-                for each in asked
-            ],
-        },
-    )
+    header: dict[str, object] = {
+        "format": 2,
+        "version": prompts.version,
+        "digest": digest,
+        "source_digest": prompts.digest,
+        "vocab_size": vocab_size,
+        "eos_token_ids": list(eos_token_ids),
+        "forced_tokens": max(len(each.forced_ids) for each in asked),
+    }
+    _write(out / "prompts.json", {**header, **_wanted(prompts, asked)})
     return digest
+
+
+def _wanted(prompts: PromptSet, asked: Sequence[Asked]) -> dict[str, object]:
+    """What is asked together, drawn and asked, by index."""
+    sampling = prompts.sampling
+    return {
+        "batch": {
+            "prompts": [prompts.index(each) for each in prompts.batch],
+            "tokens": prompts.batch_tokens,
+        },
+        "sampling": sampling
+        and {
+            "prompt": prompts.index(sampling.prompt),
+            "temperature": sampling.temperature,
+            "draws": sampling.draws,
+        },
+        "prompts": [
+            {
+                "id": each.prompt.id,
+                "text": each.prompt.text,
+                "area": each.prompt.area,
+                "corpus": each.prompt.corpus,
+                "repeats": each.prompt.repeats and prompts.index(each.prompt.repeats),
+            }
+            for each in asked
+        ],
+    }
 
 
 def write_outputs(

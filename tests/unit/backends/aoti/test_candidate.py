@@ -46,7 +46,7 @@ def test_its_outputs_are_the_models(
 ) -> None:
     candidate.run({}, {"package": built.package, "reference": reference}, tmp_path)
     told = json.loads((tmp_path / "outputs.json").read_text(encoding="utf-8"))
-    assert told["format"] == 1
+    assert told["format"] == 2
     assert told["prompts_digest"] == "sha256:00"
     assert told["vocab_size"] == 300
     assert [prompt["id"] for prompt in told["prompts"]] == list(TEXTS)
