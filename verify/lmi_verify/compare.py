@@ -93,21 +93,15 @@ def measure_prompt(
     Raises:
         OutputsUnusable: The reference or the baseline holds NaN or infinity.
     """
-    for name, side in (("reference", reference), ("baseline", baseline)):
-        if side is not None and not all(np.isfinite(part).all() for part in _blocks(side.arrays)):
-            raise OutputsUnusable((f"the {name} of prompt {prompt.id} holds NaN or infinity",))
+    _require_finite("reference", prompt, reference)
+    _require_finite("baseline", prompt, baseline)
     ours, theirs = reference.arrays, candidate.arrays
     prefill = compare_rows(ours.prompt_logits, theirs.prompt_logits)
     decode = compare_rows(ours.forced_logits, theirs.forced_logits)
     scale = float(max(prefill.scale.max(initial=0.0), decode.scale.max(initial=0.0))) or 1.0
-    values = _values(prefill, decode, scale)
+    values = _values(prefill, decode, scale) | _state_values(theirs, earlier, scale)
     if baseline is not None:
         values |= _baseline_values(ours, theirs, baseline.arrays, scale)
-    if earlier is not None:
-        values["repeat_error_rel"] = _difference(_blocks(earlier), _blocks(theirs), scale)
-    if theirs.batch_logits is not None:
-        alone = theirs.forced_logits[: len(theirs.batch_logits)]
-        values["batch_error_rel"] = _difference([alone], [theirs.batch_logits], scale)
     if prompt.corpus:
         values |= _corpus_values(reference, candidate, baseline)
     if candidate.text_ids is not None and prompt.text_ids is not None:
@@ -127,14 +121,7 @@ def measure_prompt(
         divergence=divergence,
         nonfinite_rows=prefill.nonfinite + decode.nonfinite,
         flat_rows=prefill.flat + decode.flat,
-        frozen=any(
-            is_frozen(built) and not is_frozen(right)
-            for built, right in (
-                (theirs.prompt_logits, ours.prompt_logits),
-                # row 0 comes from the prompt; a decode that ignores its input freezes the others
-                (theirs.forced_logits[1:], ours.forced_logits[1:]),
-            )
-        ),
+        frozen=_freezes(ours, theirs),
         identical_rows=prefill.identical + decode.identical,
         tokens=len(prompt.input_ids) - 1 if prompt.corpus else 0,
         prompt_tokens=len(prompt.input_ids),
@@ -142,6 +129,22 @@ def measure_prompt(
         reference_pieces=_pieces(reference),
         candidate_pieces=_pieces(candidate),
     )
+
+
+def _freezes(reference: Arrays, candidate: Arrays) -> bool:
+    """Row 0 of a continuation comes from the prompt; the others from a decode of their own."""
+    return any(
+        is_frozen(built) and not is_frozen(right)
+        for built, right in (
+            (candidate.prompt_logits, reference.prompt_logits),
+            (candidate.forced_logits[1:], reference.forced_logits[1:]),
+        )
+    )
+
+
+def _require_finite(name: str, prompt: PromptTokens, side: Side | None) -> None:
+    if side is not None and not all(np.isfinite(part).all() for part in _blocks(side.arrays)):
+        raise OutputsUnusable((f"the {name} of prompt {prompt.id} holds NaN or infinity",))
 
 
 def find_divergence(
@@ -261,6 +264,19 @@ def _baseline_values(
         "baseline_error_rel": _worst([rows.error for _, rows in pairs], scale),
         "baseline_slope_error": _away([rows.slope for _, rows in pairs]),
     }
+
+
+def _state_values(
+    candidate: Arrays, earlier: Arrays | None, scale: float
+) -> dict[str, float | None]:
+    """The candidate against itself: asked again, and asked in company."""
+    values: dict[str, float | None] = {}
+    if earlier is not None:
+        values["repeat_error_rel"] = _difference(_blocks(earlier), _blocks(candidate), scale)
+    if candidate.batch_logits is not None:
+        alone = candidate.forced_logits[: len(candidate.batch_logits)]
+        values["batch_error_rel"] = _difference([alone], [candidate.batch_logits], scale)
+    return values
 
 
 def _own_values(
