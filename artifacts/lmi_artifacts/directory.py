@@ -6,6 +6,7 @@
                               manifest.json
     tags/<name>/<tag>                           the digest it points at
     actions/<2 hex>/<64 hex>.json               plan key -> artifact and statements
+    records/**                                  what came of many builds together
     locks/  staging/                            nothing that a reader looks at
 
 An artifact's home is prepared in staging, fsynced, and renamed: the rename is the step that makes

@@ -1,14 +1,21 @@
 """What a folder registry does beside publishing and reading: take back, remove, find by tag."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from lmi_artifacts.digest import canonical_json, digest_bytes, read_canonical_json
-from lmi_artifacts.errors import ArtifactNotFound, ArtifactRefused, ArtifactRevoked
-from lmi_artifacts.files import fsync_folder, remove_tree, replace_file
+from lmi_artifacts.errors import (
+    ArtifactNotFound,
+    ArtifactRefused,
+    ArtifactRevoked,
+    PublishFailed,
+    RegistryUnavailable,
+)
+from lmi_artifacts.files import aside, fsync_folder, link_new, remove_tree, replace_file, write_new
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
-from lmi_artifacts.registry import Candidate
+from lmi_artifacts.registry import RECORD, Candidate, check_record
 
 _REVOKED = "revoked.json"
 _MANIFEST = "manifest.json"
@@ -68,6 +75,37 @@ class FolderUpkeep:
         fsync_folder(home.parent)
         remove_tree(home)
         return (str(home),)
+
+    def add_record(self, name: str, data: bytes) -> bool:
+        """Keep a record; see the Protocol."""
+        path = self._root / "records" / check_record(name, data)
+        temporary = aside(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_new(temporary, data)
+            return link_new(temporary, path)
+        except OSError as error:
+            raise PublishFailed(f"record {name}", str(self._root), str(error)) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def read_record(self, name: str) -> bytes | None:
+        """Read a record, or None where there is none."""
+        try:
+            return (self._root / "records" / check_record(name)).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise RegistryUnavailable(str(self._root), str(error)) from error
+
+    def records(self, prefix: str) -> tuple[str, ...]:
+        """Give the names of the records that start so, sorted."""
+        home = self._root / "records"
+        names = (path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file())
+        return tuple(
+            sorted(name for name in names if name.startswith(prefix) and RECORD.fullmatch(name))
+        )
 
 
 def model_of(manifest: Manifest) -> str:

@@ -5,19 +5,22 @@ makes the artifact visible (exclusive: If-None-Match), then the action index and
 are immutable; only tags move, by compare-and-swap. Readers verify every byte they use.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from lmi_artifacts.digest import Digest, JSONValue
-from lmi_artifacts.errors import RegistryUnavailable
+from lmi_artifacts.errors import ReferenceInvalid, RegistryUnavailable
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.statement import Statement
 
 Layout = Literal["prefix", "tar.gz"]
 GARBAGE_SECONDS: Final = 3600.0
+RECORD: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,180}(?:/[a-z0-9][a-z0-9._-]{0,180}){0,4}")
+RECORD_BYTES: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +236,40 @@ class Registry(Protocol):
 
         Nothing goes where somebody is publishing the same artifact.
         """
+
+    def add_record(self, name: str, data: bytes) -> bool:
+        """Keep something about many artifacts, such as what came of a night's builds.
+
+        Args:
+            name: `[a-z0-9._-]` in parts divided by `/`; fits `RECORD`.
+            data: at most `RECORD_BYTES`.
+
+        Returns:
+            False where the name is taken: a record never changes.
+
+        Raises:
+            ReferenceInvalid: the name cannot be a record's, or the data is too much.
+            PublishFailed: the registry cannot be written.
+        """
+
+    def read_record(self, name: str) -> bytes | None:
+        """Read a record, or None where there is none."""
+
+    def records(self, prefix: str) -> tuple[str, ...]:
+        """Give the names of the records that start so, sorted."""
+
+
+def check_record(name: str, data: bytes = b"") -> str:
+    """Give a record's name back where it can be one.
+
+    Raises:
+        ReferenceInvalid: it cannot, or the data is too much.
+    """
+    if RECORD.fullmatch(name) is None:
+        raise ReferenceInvalid(name, f"is no record's name; it does not fit {RECORD.pattern}")
+    if len(data) > RECORD_BYTES:
+        raise ReferenceInvalid(name, f"holds {len(data)} bytes; a record has {RECORD_BYTES}")
+    return name
 
 
 def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:

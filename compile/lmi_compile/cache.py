@@ -77,12 +77,12 @@ def _explain_one(
     name = planned.step.name
     if workspace.find(planned.key):
         return Reason(step=name, finished=True)
-    ours = dict(_flatten(dict(planned.ingredients)))
+    ours = dict(flatten(dict(planned.ingredients)))
     best: tuple[str, tuple[str, ...]] | None = None
     for key, record in records:
         if record["name"] != name:
             continue
-        differs = _differences(dict(_flatten(record["key"])), ours)
+        differs = differences(dict(flatten(record["key"])), ours)
         if best is None or len(differs) < len(best[1]):
             best = key, differs
     if best is None:
@@ -90,7 +90,8 @@ def _explain_one(
     return Reason(step=name, finished=False, nearest=best[0], differs=best[1])
 
 
-def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, ...]:
+def differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, ...]:
+    """`field: theirs -> ours` for each field of what `flatten` gives that differs."""
     return tuple(
         f"{field}: {theirs.get(field, '(absent)')} -> {ours.get(field, '(absent)')}"
         for field in sorted(theirs.keys() | ours.keys())
@@ -98,9 +99,10 @@ def _differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> tuple[st
     )
 
 
-def _flatten(value: JSONValue, path: str = "") -> Iterator[tuple[str, str]]:
+def flatten(value: JSONValue, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each leaf of a JSON value with its dotted path."""
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
-            yield from _flatten(item, f"{path}.{name}" if path else name)
+            yield from flatten(item, f"{path}.{name}" if path else name)
     else:
         yield path, str(value)

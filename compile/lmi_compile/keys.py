@@ -42,7 +42,7 @@ def key_ingredients(
     match step.run:
         case Call(function=function, params=params, data=data):
             run = {"function": function, "params": dict(params)}
-            sources = dict(source_digests(function.partition(":")[0], data))
+            sources = source_digests(function.partition(":")[0], data)
         case Argv(argv=argv):
             run = {"argv": list(argv)}
             sources = {}
@@ -62,8 +62,11 @@ def step_key(ingredients: Mapping[str, JSONValue]) -> str:
     return digest_json(dict(ingredients)).hex
 
 
-def source_digests(module: str, data: tuple[str, ...] = ()) -> dict[str, str]:
+@cache
+def source_digests(module: str, data: tuple[str, ...] = ()) -> dict[str, JSONValue]:
     """The sha256 of every source file that running `module` can reach, by path in its room.
+
+    Read once per process; thousands of steps share one answer, which nobody changes.
 
     Args:
         module: dotted name of the module that is run.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -175,12 +176,15 @@ def load_toolchain(name: str, extra: Sequence[Path] = ()) -> Toolchain:
     for folder in (_FOLDER, *extra):
         path = file_named(name, folder)
         if path is not None:
-            return _read(path)
+            return _read(path, path.stat().st_mtime_ns)
     known = (*toolchain_names(), *(other for folder in extra for other in names_in(folder)))
     raise UnknownToolchain(name, nearest(name, known), known)
 
 
-def _read(path: Path) -> Toolchain:
+@lru_cache(maxsize=256)
+def _read(path: Path, stamp: int) -> Toolchain:
+    """Read a file once for each of its versions; many recipes name the same toolchain."""
+    del stamp
     root, problems = compose(read_text(path), str(path))
     toolchain, wrong = check(Toolchain, plain(root), root)
     problems += wrong

@@ -11,6 +11,7 @@ actions/<2 hex>/<64 hex>.json                    plan key -> artifact and statem
 index/names/<name>/<inverted time>-<64 hex>      newest first, because listings are sorted
 index/digests/<64 hex>/<name>                    to find an artifact by a digest's first digits
 catalog/<tag>/<32 hex>.json                      what carries a tag, for one model: one GET
+records/**                                       what came of many builds together; never changes
 leases/<name>/<64 hex>/*                         who is publishing, and whether gc is at work
 probe/                                           the test of conditional writes, at first use
 """
@@ -86,3 +87,8 @@ def catalog(text: str, model: str) -> str:
 def leases(ref: ArtifactRef) -> str:
     """Key of the folder of an artifact's leases, ending in `/`."""
     return f"leases/{ref.name}/{ref.digest.hex}/"
+
+
+def record(name: str) -> str:
+    """Key of a record."""
+    return f"records/{name}"

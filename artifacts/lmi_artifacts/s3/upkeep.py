@@ -4,14 +4,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmi_artifacts.errors import ArtifactRevoked
+from lmi_artifacts.errors import ArtifactRevoked, PublishFailed
 from lmi_artifacts.reference import ArtifactRef
-from lmi_artifacts.registry import GARBAGE_SECONDS, Candidate
+from lmi_artifacts.registry import (
+    GARBAGE_SECONDS,
+    RECORD,
+    RECORD_BYTES,
+    Candidate,
+    check_record,
+)
 from lmi_artifacts.s3 import gc, keys, sealed
 from lmi_artifacts.s3.catalog import Catalog
+from lmi_artifacts.s3.client import Refused
 from lmi_artifacts.s3.lease import Lease
 from lmi_artifacts.s3.probe import probe
-from lmi_artifacts.s3.store import Store
+from lmi_artifacts.s3.store import Conflict, Store
 
 
 class S3Upkeep:
@@ -58,3 +65,24 @@ class S3Upkeep:
     ) -> tuple[str, ...]:
         """Remove what crashed publishers left, and say what."""
         return gc.sweep(self.store, older_than, dry_run=dry_run)
+
+    def add_record(self, name: str, data: bytes) -> bool:
+        """Keep a record; see the Protocol."""
+        try:
+            self.store.put(keys.record(check_record(name, data)), data, "absent")
+        except Conflict:
+            return False
+        except Refused as error:
+            raise PublishFailed(f"record {name}", self.store.address.url, str(error)) from error
+        return True
+
+    def read_record(self, name: str) -> bytes | None:
+        """Read a record, or None where there is none."""
+        found = self.store.get(keys.record(check_record(name)), RECORD_BYTES)
+        return None if found is None else found.data
+
+    def records(self, prefix: str) -> tuple[str, ...]:
+        """Give the names of the records that start so, sorted."""
+        home = keys.record("")
+        names = (entry.key.removeprefix(home) for entry in self.store.list(home + prefix))
+        return tuple(sorted(name for name in names if RECORD.fullmatch(name)))
