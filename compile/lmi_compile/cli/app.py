@@ -17,6 +17,7 @@ _VERBS = {
     "build": ("build", "compile, check, package, publish and prove a recipe"),
     "init": ("init_verb", "write a first recipe for a model and a target"),
     "matrix": ("matrix_verb", "plan and build many recipes at once; shared steps run once"),
+    "dashboard": ("dashboard_verb", "write the history of matrix runs as static pages"),
     "plan": ("plan_verb", "say whether a recipe fits, what to expect, its steps; nothing is run"),
     "targets": ("target_verbs", "list the instance types, with filters"),
     "validate": ("recipe_verbs", "check recipes and report every problem"),

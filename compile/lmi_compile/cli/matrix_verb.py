@@ -1,15 +1,22 @@
 """`lmi-compile matrix`: many recipes as one piece of work."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lmi_artifacts.digest import JSONValue
+from lmi_compile.cli.matrix_reports import (
+    changed,
+    changes_since_green,
+    report,
+    show_changes,
+    show_plan,
+    write_reports,
+)
 from lmi_compile.cli.options import (
     read_settings,
     registry_of,
@@ -21,8 +28,11 @@ from lmi_compile.cli.options import (
 )
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, MatrixInvalid
+from lmi_compile.host import installed_version
+from lmi_compile.matrix.history import begin, read_runs, run_of, try_keep
 from lmi_compile.matrix.members import collect
-from lmi_compile.matrix.planning import Asked, Planned, places, plan_matrix, shared, target_name
+from lmi_compile.matrix.planning import Asked, Planned, plan_matrix
+from lmi_compile.matrix.quarantine import quarantine
 from lmi_compile.matrix.select import parse_conditions, select
 from lmi_compile.settings import Settings
 from lmi_compile.workspace import Workspace
@@ -31,6 +41,7 @@ if TYPE_CHECKING:
     from lmi_artifacts.registry import Registry
     from lmi_compile.matrix.outcome import Outcome
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _LIMITS = ("device", "network", "memory")
 
 
@@ -42,9 +53,15 @@ _LIMITS = ("device", "network", "memory")
 @click.option("--limit", "limits", multiple=True, metavar="NAME=N",
               help="At once at most: device, network (1 each), memory (bytes).")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan; run nothing.")
+@click.option("--since-green", is_flag=True, help="Show what changed in the keys since green.")
 @click.option("--fail-fast/--keep-going", default=False, help="Stop at the first failure.")
 @click.option("--until", default="", metavar="STEP", help="Stop after this step; publish nothing.")
 @click.option("--allow-unverified", is_flag=True, help="Publish also where no gate exists.")
+@click.option("--retry-quarantined", is_flag=True, help="Build also what keeps failing.")
+@click.option("--quarantine-after", type=click.IntRange(1), default=3, show_default=True,
+              help="Failures in a row, with the same keys.")  # fmt: skip
+@click.option("--junit", type=_FILE, help="Write JUnit XML.")
+@click.option("--markdown", type=_FILE, help="Write a summary for a CI job.")
 @set_option
 @toolchains_option
 @settings_options
@@ -55,10 +72,6 @@ def matrix(
     selects: tuple[str, ...],
     jobs: int | None,
     limits: tuple[str, ...],
-    dry_run: bool,
-    fail_fast: bool,
-    until: str,
-    allow_unverified: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
     as_json: bool,
@@ -71,94 +84,91 @@ def matrix(
     A folder means its recipes, a glob files or names of the catalogue; a recipe with `matrix:`
     means one build for each combination. Exit 9 when part failed.
     """
+    options = _options(flags)
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
     bounds = _bounds(jobs, limits)
-    open_registry = _registries(settings)
+    registries = _registries(settings)
     members = select(collect(recipes, overrides), parse_conditions(selects))
     asked = Asked(
         workspace=Workspace(settings.cache_dir),
-        registry_of=open_registry,
+        registry_of=registries,
         toolchains=tuple(map(Path, toolchains)),
-        until=until,
-        allow_unverified=allow_unverified,
+        until=options.until,
+        allow_unverified=options.allow_unverified,
     )
     planned = plan_matrix(members, asked)
-    _show_plan(console, planned)
-    if dry_run:
+    work = any(one.state == "to do" for one in planned)
+    runs = read_runs(registries(None)) if work or options.since_green else ()
+    if not options.retry_quarantined:
+        planned = quarantine(planned, runs, options.quarantine_after)
+    changes = changes_since_green(planned, runs, registries(None)) if options.since_green else {}
+    show_plan(console, planned)
+    show_changes(console, changes)
+    if options.dry_run:
         if as_json:
-            console.json({"builds": [one.to_json() for one in planned]})
+            builds = [one.to_json() | changed(changes, one.name) for one in planned]
+            console.json({"builds": builds})
         bad = any(one.state in {"infeasible", "invalid"} for one in planned)
         return ExitCode.MATRIX_PART_FAILED if bad else ExitCode.OK
-    outcomes = _run(
-        planned, settings, console, open_registry, bounds,
-        fail_fast=fail_fast, until=until, allow_unverified=allow_unverified,
-    )  # fmt: skip
-    return _report(console, outcomes, as_json=as_json)
+    began = begin()
+    outcomes = _run(planned, settings, console, registries, bounds, options)
+    run = run_of(began, outcomes, executor="local", version=installed_version("lmi-compile"))
+    if not options.until:
+        reason = try_keep(registries(None), run, outcomes)
+        if reason:
+            console.line(f"note: this run is not in the history: {reason}")
+    write_reports(run, changes, options.junit, options.markdown)
+    return report(console, run, outcomes, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """What the command line says about the whole matrix."""
+
+    dry_run: bool
+    since_green: bool
+    fail_fast: bool
+    until: str
+    allow_unverified: bool
+    retry_quarantined: bool
+    quarantine_after: int
+    junit: Path | None
+    markdown: Path | None
+
+
+def _options(flags: dict[str, object]) -> _Options:
+    """Take this verb's own flags out of all of them."""
+    own = {field.name: flags.pop(field.name) for field in fields(_Options)}
+    return _Options(**own)  # type: ignore[arg-type]  # click has checked their types
 
 
 def _run(
     planned: tuple[Planned, ...],
     settings: Settings,
     console: Console,
-    open_registry: Callable[[str | None], "Registry"],
+    registries: Callable[[str | None], "Registry"],
     bounds: Mapping[str, int],
-    *,
-    fail_fast: bool,
-    until: str,
-    allow_unverified: bool,
+    options: _Options,
 ) -> tuple["Outcome", ...]:
     from lmi_compile.cli.matrix_view import view_of  # noqa: PLC0415 - a plan alone runs nothing
     from lmi_compile.matrix.run import How, run_matrix  # noqa: PLC0415 - as above
 
-    tools = tools_of(settings, open_registry(None), console)
+    tools = tools_of(settings, registries(None), console)
     how = How(
         tools_of=lambda plan: replace(
-            tools, registry=open_registry(plan.order.recipe.publish.registry)
+            tools, registry=registries(plan.order.recipe.publish.registry)
         ),
         limits=bounds,
-        until=until,
-        allow_unverified=allow_unverified,
-        fail_fast=fail_fast,
+        until=options.until,
+        allow_unverified=options.allow_unverified,
+        fail_fast=options.fail_fast,
     )
     view = view_of(console, len(planned))
     try:
         return run_matrix(planned, how, view)
     finally:
         view.close()
-
-
-def _show_plan(console: Console, planned: Iterable[Planned]) -> None:
-    """Everything first: what is cached, what will run where, what cannot be and why."""
-    planned = tuple(planned)
-    rows = []
-    for one in planned:
-        steps = len(one.plan.steps) if one.plan else 0
-        what = one.reason or (f"{len(one.todo)} of {steps} steps" if one.todo else "")
-        rows.append((one.name, target_name(one.member), one.state, what))
-    asked, different = shared(planned)
-    where = ", ".join(f"{count} on the {place}" for place, count in places(planned).items())
-    title = f"{len(planned)} builds: {asked} steps to do, {different} different ones"
-    console.table(f"{title} ({where})" if where else title, ("build", "target", "state", ""), rows)
-
-
-def _report(console: Console, outcomes: tuple["Outcome", ...], *, as_json: bool) -> int:
-    from lmi_compile.matrix.outcome import counted, exit_code  # noqa: PLC0415 - as above
-
-    for outcome in outcomes:
-        if outcome.error is not None:
-            console.line("")
-            console.error(outcome.error)
-    code = exit_code(outcomes)
-    console.line(counted(outcomes))
-    if as_json:
-        builds: list[JSONValue] = [outcome.to_json() for outcome in outcomes]
-        console.json({"builds": builds, "exit_code": int(code)})
-    else:
-        for outcome in outcomes:
-            if outcome.build and outcome.build.artifact:
-                console.data(str(outcome.build.artifact))
-    return code
 
 
 def _registries(settings: Settings) -> Callable[[str | None], "Registry"]:

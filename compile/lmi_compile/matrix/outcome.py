@@ -90,11 +90,11 @@ def counted(outcomes: tuple[Outcome, ...]) -> str:
 def _asked(planned: Planned) -> dict[str, JSONValue]:
     loaded = planned.member.loaded
     if not isinstance(loaded, LoadedRecipe):
-        return dict.fromkeys(("backend", "toolchain", "dtype", "quantization"), None) | {
-            "target": "-"
-        }
+        unknown = ("model", "backend", "toolchain", "dtype", "quantization")
+        return {**dict.fromkeys(unknown), "target": "-"}
     recipe = loaded.recipe
     return {
+        "model": recipe.model.id,
         "backend": recipe.backend,
         "toolchain": recipe.toolchain,
         "dtype": recipe.dtype,
