@@ -37,6 +37,7 @@ _VERBS = {
     "gc": ("registry_verbs", "remove what crashes left and what no tag or rule keeps"),
     "verify": ("check_verbs", "check an artifact's bytes, and its outputs with --against"),
     "prove": ("check_verbs", "prove that serving an artifact compiles nothing"),
+    "serve": ("serve_verb", "serve an artifact over HTTP: LMI, OpenAI and SageMaker requests"),
     "doctor": ("doctor_verb", "say what this machine has, lacks, and what that blocks"),
     "explain": ("explain_verb", "explain an error by its code"),
     "cache": ("cache_verbs", "look at the finished steps: status, why"),

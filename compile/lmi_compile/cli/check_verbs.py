@@ -43,7 +43,7 @@ def verify(
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(settings)
-    tree, manifest = _checked_tree(registry, artifact, settings.cache_dir)
+    tree, manifest = checked_tree(registry, artifact, settings.cache_dir)
     console.line(f"{manifest.name}: {len(manifest.files)} files, every byte as the manifest says")
     if against is None:
         if as_json:
@@ -76,7 +76,7 @@ def prove(artifact: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: 
         _note_differences(tree, console)
     else:
         settings = read_settings(**flags)
-        tree, _ = _checked_tree(registry_of(settings), artifact, settings.cache_dir)
+        tree, _ = checked_tree(registry_of(settings), artifact, settings.cache_dir)
     proof = prove_tree(tree)
     report = proof.to_json()
     if as_json:
@@ -99,7 +99,7 @@ def _note_differences(tree: Path, console: Console) -> None:
         console.line(f"note: not a published artifact's bytes: {error}")
 
 
-def _checked_tree(registry: Registry, artifact: str, cache: Path) -> tuple[Path, Manifest]:
+def checked_tree(registry: Registry, artifact: str, cache: Path) -> tuple[Path, Manifest]:
     """The served tree that a directory or a reference means, with every byte checked."""
     if Path(artifact).is_dir():
         tree = Path(artifact)

@@ -21,6 +21,7 @@ import inspect
 import json
 import os
 import resource
+import struct
 import sys
 import time
 import traceback
@@ -130,7 +131,36 @@ def _called_at_once(handle: Callable[[Any], Any]) -> Callable[[Any], Any]:
     import asyncio  # noqa: PLC0415 - only an async handler pays for it, as in the real worker
 
     loop = asyncio.new_event_loop()
-    return lambda inputs: loop.run_until_complete(handle(inputs))
+
+    def called(inputs: Any) -> Any:  # noqa: ANN401 - the tree's objects
+        output = loop.run_until_complete(handle(inputs))
+        return output if output is None else _unframed(output)
+
+    return called
+
+
+def _unframed(output: Any) -> Any:  # noqa: ANN401 - as above
+    """An async answer as the Java side reads it: fields with their lengths, `data` among them.
+
+    Source: addResponse of Request.java, ai.djl.python.engine, d21927c4.
+    """
+    try:
+        frame = bytes(output.content.value_at(0))
+        words, place = [], 2
+        for _ in range(2 * struct.unpack_from(">h", frame)[0]):
+            (length,) = struct.unpack_from(">i", frame, place)
+            words.append(frame[place + 4 : place + 4 + length].decode("utf-8"))
+            place += 4 + length
+        fields = dict(zip(words[::2], words[1::2], strict=True))
+        data = fields["data"]
+    except (struct.error, ValueError, KeyError, IndexError, AttributeError) as error:
+        problem = f"an async answer must be framed fields with `data`, and this is not: {error!r}"
+        raise Refused(problem) from error
+    if "code" in fields:
+        output.set_code(int(fields["code"]))
+        data = fields.get("error", "")
+    output.content.values[0] = bytearray(data.encode("utf-8"))
+    return output
 
 
 def _checked(output: Any, djl: ModuleType, asked: str) -> Any:  # noqa: ANN401 - the tree's object

@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
             `quantization` (a form; none when absent), `max_batch_size`, `max_input_len`,
             `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`.
         inputs: `model` when `config` is null.
-        out: Receives `graphs/{prefill,decode}/model.so`, `constants.safetensors`, `graphs.json`.
+        out: Receives `graphs/{prefill,decode}/model.so`, with several sequences also
+            `graphs/decode_one/model.so`, then `constants.safetensors` and `graphs.json`.
 
     Raises:
         Unsupported: The model or the limits are not something this backend can do.
@@ -76,11 +77,10 @@ def _compile(
     """One graph after the other, so that memory holds one compilation."""
     constants = constants_of.Constants()
     names = constants_of.checkpoint_names(model)
-    for graph in ("prefill", "decode"):
-        linears.set_rows(model, _rows(graph, job.shapes.batch))
+    for graph, rows in _graphs(job.shapes.batch).items():
+        linears.set_rows(model, rows)
         with stage(f"{graph}: exporting"):
-            trace = export.export_prefill if graph == "prefill" else export.export_decode
-            exported = trace(model, job.shapes)
+            exported = _export(model, job.shapes, rows)
         library = scratch / graph / "model.so"
         with stage(f"{graph}: compiling"):
             inductor.compile_to(exported, library, job.target)
@@ -92,10 +92,19 @@ def _compile(
     return constants
 
 
-def _rows(graph: str, batch: int) -> linears.Rows:
-    if graph == "prefill":
-        return "many"
-    return "one" if batch == 1 else "few"
+def _graphs(batch: int) -> dict[str, linears.Rows]:
+    """The graphs of a package; a sequence alone is not made to pay for a full batch."""
+    if batch == 1:
+        return {"prefill": "many", "decode": "one"}
+    return {"prefill": "many", "decode": "few", "decode_one": "one"}
+
+
+def _export(
+    model: transformers.PreTrainedModel, shapes: export.Shapes, rows: linears.Rows
+) -> export.Exported:
+    if rows == "many":
+        return export.export_prefill(model, shapes)
+    return export.export_decode(model, shapes if rows == "few" else replace(shapes, batch=1))
 
 
 def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig) -> _Job:

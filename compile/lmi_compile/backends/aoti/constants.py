@@ -34,7 +34,7 @@ class Constants:
         """Takes over what `library`, compiled from `exported`, names.
 
         Args:
-            graph: `prefill` or `decode`.
+            graph: `prefill`, `decode` or `decode_one`.
             exported: Holds the tensors.
             library: Asked for the constants that survived compilation.
             names: From `checkpoint_names`.

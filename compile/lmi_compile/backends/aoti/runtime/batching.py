@@ -2,58 +2,76 @@
 
 One thread owns the graphs. Each turn it admits at most one waiting request into a free slot (a
 prefill takes as long as many steps, and those who are being served should not wait for several),
-then decodes one token for every slot that is taken, each at its own position. A request's tokens
-do not depend on its neighbours: rows do not meet in any operation, and each has its own draws.
+then decodes one token for every slot that is taken, each at its own position. A request that
+is alone takes the graph for one. Rows do not meet in any operation and each has its own draws, so
+neighbours change a request's numbers by rounding only: the two graphs add in another order.
 """
 
 import queue
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
-from .generate import Writer, first_logits
+import torch
+
+from .generate import Generation, Token, Writer, first_logits
 from .request import Request
-from .service import Service, answer_of
+from .service import Service
 
-Answer = dict[str, Any]
+# Told of each token as it comes; with the last one, of the whole. Called by the decode thread.
+Listener = Callable[[Token, Generation | None], None]
 
 
 @dataclass(frozen=True)
 class _Waiting:
     request: Request
     ids: list[int]
-    promise: "Future[Answer]"
+    promise: "Future[Generation]"
+    listener: Listener | None
 
 
 @dataclass(frozen=True)
 class _Seat:
     """A request that has a slot."""
 
-    request: Request
     writer: Writer
-    promise: "Future[Answer]"
+    promise: "Future[Generation]"
+    listener: Listener | None
+
+    def take(self, logits: torch.Tensor) -> None:
+        """The next token, for the writer and for who listens."""
+        self.writer.take(logits)
+        if self.listener is not None:
+            self.listener(self.writer.last, self.writer.done if self.writer.ended else None)
 
 
 class Batcher:
-    """Serves requests together, up to as many as the decode graph has rows."""
+    """Serves requests together, up to as many as the decode graph has rows.
+
+    Attributes:
+        service: The model.
+    """
 
     def __init__(self, service: Service) -> None:
         """Starts the thread, which ends with the process."""
-        self._service = service
+        self.service = service
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._seats: dict[int, _Seat] = {}
         threading.Thread(target=self._run, name="decode", daemon=True).start()
 
-    def submit(self, body: bytes) -> "Future[Answer]":
-        """The answer to a request's body, later; cancelling the promise frees its slot.
+    def submit(
+        self, request: Request, ids: list[int], listener: Listener | None = None
+    ) -> "Future[Generation]":
+        """The continuation, later; cancelling the promise frees its slot.
 
-        Raises:
-            BadRequest: At once, when the request is at fault.
+        Args:
+            request: As the service accepted it.
+            ids: Its prompt's tokens.
+            listener: Told of each token.
         """
-        request, ids = self._service.read(body)
-        promise: Future[Answer] = Future()
-        self._waiting.put(_Waiting(request, ids, promise))
+        promise: Future[Generation] = Future()
+        self._waiting.put(_Waiting(request, ids, promise, listener))
         return promise
 
     def _run(self) -> None:
@@ -68,37 +86,41 @@ class Batcher:
 
     def _admit(self) -> None:
         """Seats one waiting request; waits for one when nobody is being served."""
-        free = set(range(self._service.graphs.batch)) - set(self._seats)
+        free = set(range(self.service.graphs.batch)) - set(self._seats)
         if not free:
             return
         try:
             waiting = self._waiting.get(block=not self._seats)
+            while waiting.promise.cancelled():
+                waiting = self._waiting.get(block=not self._seats)
         except queue.Empty:
             return
-        if waiting.promise.cancelled():
-            return
         slot = min(free)
-        service, parameters = self._service, waiting.request.parameters
         try:
-            writer = Writer(service.tokenizer, len(waiting.ids), parameters, service.eos_token_ids)
-            writer.take(first_logits(service.graphs, waiting.ids, slot))
+            writer = self.service.writer(waiting.request, waiting.ids)
+            seat = _Seat(writer, waiting.promise, waiting.listener)
+            seat.take(first_logits(self.service.graphs, waiting.ids, slot))
         except Exception as error:  # noqa: BLE001 - the request fails, its neighbours do not
             _break(waiting.promise, error)
             return
-        self._seats[slot] = _Seat(waiting.request, writer, waiting.promise)
+        self._seats[slot] = seat
         self._leave()
 
     def _step(self) -> None:
         """One token for every seat; free rows compute a token that nobody reads."""
         if not self._seats:
             return
-        graphs = self._service.graphs
-        tokens, positions = [0] * graphs.batch, [0] * graphs.batch
-        for slot, seat in self._seats.items():
-            tokens[slot], positions[slot] = seat.writer.token, seat.writer.position
-        logits = graphs.step(tokens, positions)
-        for slot, seat in list(self._seats.items()):
-            seat.writer.take(logits[slot])
+        graphs = self.service.graphs
+        if len(self._seats) == 1:
+            ((slot, seat),) = self._seats.items()
+            seat.take(graphs.decode(seat.writer.last.id, seat.writer.position, slot))
+        else:
+            tokens, positions = [0] * graphs.batch, [0] * graphs.batch
+            for slot, seat in self._seats.items():
+                tokens[slot], positions[slot] = seat.writer.last.id, seat.writer.position
+            logits = graphs.step(tokens, positions)
+            for slot, seat in self._seats.items():
+                seat.take(logits[slot])
         self._leave()
 
     def _leave(self) -> None:
@@ -108,9 +130,9 @@ class Batcher:
             elif seat.writer.ended:
                 del self._seats[slot]
                 if seat.promise.set_running_or_notify_cancel():
-                    seat.promise.set_result(answer_of(seat.request, seat.writer.done))
+                    seat.promise.set_result(seat.writer.done)
 
 
-def _break(promise: "Future[Answer]", error: BaseException) -> None:
+def _break(promise: "Future[Generation]", error: BaseException) -> None:
     if promise.set_running_or_notify_cancel():
         promise.set_exception(error)

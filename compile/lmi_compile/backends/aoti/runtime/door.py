@@ -6,8 +6,10 @@ The sync handler (`model.py` of batch 1) answers one request at a time; the asyn
 
 import json
 import logging
+import struct
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from djl_python import Input, Output
 
@@ -16,6 +18,13 @@ if TYPE_CHECKING:
 
 # Never the request's own words: this becomes the status line.
 _PHRASES = {400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
+
+
+class Refusal(NamedTuple):
+    """Why a request has no answer: an HTTP status and a sentence."""
+
+    code: int
+    error: str
 
 
 def load(root: Path) -> "Service":
@@ -35,34 +44,80 @@ def load(root: Path) -> "Service":
     return service
 
 
-def problem(inputs: Input, *, loaded: bool) -> Output | None:
-    """The refusal of a request that no model can answer; None when there is nothing wrong."""
+def problem(inputs: Input, *, loaded: bool) -> Refusal | None:
+    """Why no model can answer this request; None when there is nothing wrong."""
     if not loaded:
-        return refusal(503, "the model is not loaded: the first request must be empty")
+        return Refusal(503, "the model is not loaded: the first request must be empty")
     if inputs.is_empty():
-        return refusal(400, "the request has no body")
+        return Refusal(400, "the request has no body")
     if inputs.is_batch():
-        return refusal(400, "each request is answered by itself: leave batch_size at 1")
+        return Refusal(400, "each request is answered by itself: leave batch_size at 1")
     return None
 
 
-def failure(error: Exception) -> Output:
-    """The answer when a request failed: its own fault in words, ours in the log."""
+def failure(error: BaseException) -> Refusal:
+    """Why a request failed: its own fault in words, ours in the log."""
     from .request import BadRequest  # noqa: PLC0415 - loaded with the service
 
     if isinstance(error, BadRequest):
-        return refusal(400, str(error))
+        return Refusal(400, str(error))
     logging.getLogger(__name__).error("a request failed", exc_info=error)
-    return refusal(500, "the model failed on this request; see the container's log")
+    return Refusal(500, "the model failed on this request; see the container's log")
 
 
-def refusal(code: int, error: str) -> Output:
-    """An answer with an error code."""
-    return as_json(Output(code=code, message=_PHRASES[code]), {"code": code, "error": error})
+def refused(refusal: Refusal) -> Output:
+    """A refusal as the sync worker sends it."""
+    return whole(Output(code=refusal.code, message=_PHRASES[refusal.code]), refusal._asdict())
 
 
-def as_json(output: Output, content: dict[str, object]) -> Output:
+def whole(output: Output, content: dict[str, object]) -> Output:
     """`output` with `content` as its body."""
     output.add_property("content-type", "application/json")
-    output.add(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    output.add(_json(content))
     return output
+
+
+def streamed(lines: Iterator[str]) -> Output:
+    """An answer as lines of JSON, which the sync worker sends as they come."""
+    output = Output()
+    output.add_property("content-type", "application/jsonlines")
+    output.add_stream_content(lines, output_formatter=None)
+    return output
+
+
+def whole_piece(content: dict[str, object]) -> Output:
+    """An answer as the async worker sends it."""
+    return _piece("application/json", {"data": _json(content), "last": "true"})
+
+
+def line_piece(line: str, *, last: bool) -> Output:
+    """One line of a streamed answer, as the async worker sends it."""
+    return _piece("application/jsonlines", {"data": line, "last": "true" if last else "false"})
+
+
+def refused_piece(refusal: Refusal) -> Output:
+    """A refusal as the async worker sends it; its body becomes the code and the error."""
+    fields = {"data": "", "last": "true", "code": str(refusal.code), "error": refusal.error}
+    return _piece("application/json", fields)
+
+
+def _piece(content_type: str, fields: dict[str, str]) -> Output:
+    """A piece of an async answer: `data`, whether it is the `last`, and `code` and `error`.
+
+    The Java side reads every answer of an async handler like this, whole ones too. The Output's
+    own code stays 200: with another one the body would be dropped.
+    Source: `_create_output` of djl_python/async_utils.py, and `addResponse` of Request.java and
+    `sendErrorResponse` of AsyncRequestManager.java in engines/python, d21927c4.
+    """
+    content = bytearray(struct.pack(">h", len(fields)))
+    for word in (word for field in fields.items() for word in field):
+        encoded = word.encode()
+        content += struct.pack(">i", len(encoded)) + encoded
+    output = Output()
+    output.add_property("content-type", content_type)
+    output.add(bytes(content))
+    return output
+
+
+def _json(content: dict[str, object]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)

@@ -1,6 +1,6 @@
 """Prefill, then decode token by token until something ends it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -52,15 +52,15 @@ class Writer:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        prompt: int,
+        prompt: Sequence[int],
         parameters: Parameters,
         eos_token_ids: frozenset[int],
     ) -> None:
-        """For a prompt of `prompt` tokens."""
-        self._prompt = prompt
+        """For the continuation of a prompt's tokens."""
+        self._prompt = len(prompt)
         self._parameters = parameters
         self._eos = eos_token_ids
-        self._chooser = Chooser(parameters)
+        self._chooser = Chooser(parameters, prompt)
         self._stream = TextStream(tokenizer)
         self._special = {
             number for number, one in tokenizer.get_added_tokens_decoder().items() if one.special
@@ -69,9 +69,9 @@ class Writer:
         self.ended = False
 
     @property
-    def token(self) -> int:
-        """The last token's id, which decode wants next."""
-        return self.done.tokens[-1].id
+    def last(self) -> Token:
+        """The last token, which decode wants next."""
+        return self.done.tokens[-1]
 
     @property
     def position(self) -> int:
@@ -118,11 +118,19 @@ def generate(
         BadRequest: The prompt, or the prompt with its continuation, is too long.
     """
     require_fit(graphs, len(ids), parameters.max_new_tokens)
-    writer = Writer(tokenizer, len(ids), parameters, eos_token_ids)
-    writer.take(first_logits(graphs, ids, 0))
-    while not writer.ended:
-        writer.take(graphs.decode(writer.token, writer.position))
+    writer = Writer(tokenizer, ids, parameters, eos_token_ids)
+    for _ in write(graphs, ids, writer):
+        pass
     return writer.done
+
+
+def write(graphs: Graphs, ids: Sequence[int], writer: Writer) -> Iterator[Token]:
+    """The tokens of a continuation as they come, alone in slot 0; they fit."""
+    writer.take(first_logits(graphs, ids, 0))
+    yield writer.last
+    while not writer.ended:
+        writer.take(graphs.decode(writer.last.id, writer.position))
+        yield writer.last
 
 
 def first_logits(graphs: Graphs, ids: Sequence[int], slot: int) -> torch.Tensor:

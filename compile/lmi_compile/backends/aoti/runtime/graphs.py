@@ -64,6 +64,8 @@ class Graphs:
         graphs = self.description["graphs"]
         self._prefill = _load(root, graphs["prefill"], tensors)
         self._decode = _load(root, graphs["decode"], tensors)
+        alone = graphs.get("decode_one")
+        self._decode_one = self._decode if alone is None else _load(root, alone, tensors)
         self._tensors = tensors  # the libraries hold bare pointers into these
         dtype = _DTYPES[self.description["dtype"]]
         self.batch = int(limits["max_batch_size"])
@@ -90,27 +92,28 @@ class Graphs:
         self._check_ids(ids, self.max_input_len)
         _check_vector("rows", rows, self.max_input_len)
         _check_range("row", rows, len(ids))
-        if not 0 <= slot < self.batch:
-            raise LimitExceeded(f"slot {slot} is outside 0..{self.batch - 1}")
-        own = [slots[slot : slot + 1] for slots in self._slots]
-        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *own])[0]
+        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *self._of(slot)])[0]
         return out
 
-    def decode(self, token: int, position: int) -> torch.Tensor:
-        """Adds one token to the text of sequence 0; the other sequences' slot 0 is overwritten.
+    def decode(self, token: int, position: int, slot: int = 0) -> torch.Tensor:
+        """Adds one token to the text of one sequence, through the graph for one.
 
         Args:
             token: Its id.
             position: Where it stands; everything before it must have been read.
+            slot: Whose, 0 <= slot < batch.
 
         Returns:
             float32 `[V]`, which predict the token at `position + 1`.
 
         Raises:
-            LimitExceeded: The token or the position is outside the limits.
+            LimitExceeded: The token, the position or the slot is outside the limits.
         """
-        idle = [0] * (self.batch - 1)
-        return self.step([token, *idle], [position, *idle])[0]
+        ids, places = torch.tensor([token]), torch.tensor([position])
+        self._check_ids(ids, 1)
+        _check_range("position", places, self.max_seq_len)
+        out: torch.Tensor = self._decode_one.run([ids[:, None], places, *self._of(slot)])[0]
+        return out[0]
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
         """Adds one token to the text of every sequence.
@@ -135,6 +138,11 @@ class Graphs:
         _check_range("position", places, self.max_seq_len)
         out: torch.Tensor = self._decode.run([ids[:, None], places, *self._slots])[0]
         return out
+
+    def _of(self, slot: int) -> list[torch.Tensor]:
+        if not 0 <= slot < self.batch:
+            raise LimitExceeded(f"slot {slot} is outside 0..{self.batch - 1}")
+        return [slots[slot : slot + 1] for slots in self._slots]
 
     def _check_ids(self, ids: torch.Tensor, longest: int) -> None:
         _check_vector("token ids", ids, longest)

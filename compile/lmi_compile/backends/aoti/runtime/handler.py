@@ -23,7 +23,7 @@ _service: Optional["Service"] = None
 
 
 def handle(inputs: Input) -> Output | None:
-    """Loads the model on the first, empty request; answers every later one.
+    """Loads the model on the first, empty request; answers every later one, streamed if it asks.
 
     Raises:
         RuntimeMismatch: While loading: this container cannot serve the model, and why.
@@ -32,11 +32,13 @@ def handle(inputs: Input) -> Output | None:
     if _service is None and inputs.is_empty():
         _service = door.load(_ROOT)
         return None
-    refused: Output | None = door.problem(inputs, loaded=_service is not None)
-    if refused is not None or _service is None:
-        return refused
+    wrong = door.problem(inputs, loaded=_service is not None)
+    if wrong is not None or _service is None:
+        return door.refused(wrong)
     try:
-        answer = _service.answer(bytes(inputs.get_as_bytes()))
+        request, ids = _service.read(bytes(inputs.get_as_bytes()))
+        if request.stream:
+            return door.streamed(_service.lines(request, ids))
+        return door.whole(Output(), _service.answer(request, ids))
     except Exception as error:  # noqa: BLE001 - becomes the answer
-        return door.failure(error)
-    return door.as_json(Output(), answer)
+        return door.refused(door.failure(error))

@@ -4,9 +4,10 @@
 
 Reads `prompts.json` and `prompts.safetensors`; writes `outputs.safetensors`, then `outputs.json`.
 For prompt number i: `i.prompt_logits` [r, V] of the wanted rows from prefill; `i.forced_logits`
-[m, V], the given continuation through decode, row 0 being the prompt's last position;
-`i.generated_ids` [g], the greedy continuation that the handler's own loop makes, with the
-`i.generated_log_probs` that it reports; `i.text_ids`, the tokens that the tree's tokenizer makes of
+[m, V], the given continuation through decode, row 0 being the prompt's last position, the rows
+after it in turn through the graph for one sequence and the one for all; `i.generated_ids` [g], the
+greedy continuation that the handler's own loop makes, with the `i.generated_log_probs` that it
+reports; `i.text_ids`, the tokens that the tree's tokenizer makes of
 the text; of a corpus's texts `i.token_log_probs` [n - 1]; and `i.batch_logits` [b, V] of prompts
 that were decoded together. `sampling.ids` are tokens that the handler's own chooser drew.
 """
@@ -94,7 +95,7 @@ def _run(
     read = time.perf_counter()
     steps = [logits[-1]]
     for step, token in enumerate(forced[:-1].tolist()):
-        steps.append(graphs.decode(token, len(ids) + step))
+        steps.append(_decode(graphs, token, len(ids) + step, together=step % 2 == 1))
     stepped = time.perf_counter()
     parameters = Parameters(max_new_tokens=len(forced))
     done = generate(graphs, service.tokenizer, ids.tolist(), parameters, service.eos_token_ids)
@@ -152,12 +153,19 @@ def _drawn(tensors: Mapping[str, torch.Tensor], sampling: Mapping[str, Any]) -> 
     ids = []
     for seed in range(sampling["draws"]):
         parameters = Parameters(do_sample=True, temperature=sampling["temperature"], seed=seed)
-        ids.append(Chooser(parameters).choose(row)[0])
+        ids.append(Chooser(parameters, ()).choose(row)[0])
     return torch.tensor(ids)
 
 
 def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - progress for the log
+
+
+def _decode(graphs: Graphs, token: int, position: int, *, together: bool) -> torch.Tensor:
+    if not together:
+        return graphs.decode(token, position)
+    idle = [0] * (graphs.batch - 1)
+    return graphs.step([token, *idle], [position, *idle])[0]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """One token from one row of logits."""
 
+from collections.abc import Sequence
+
 import torch
 
 from .request import Parameters
@@ -8,8 +10,10 @@ from .request import Parameters
 class Chooser:
     """Chooses tokens as `parameters` say; the same seed gives the same tokens."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, prompt: Sequence[int]) -> None:
+        """For the continuation of `prompt`, whose tokens count as seen."""
         self._parameters = parameters
+        self._seen = set(prompt)
         self._generator = torch.Generator()
         if parameters.seed is None:
             self._generator.seed()
@@ -23,10 +27,21 @@ class Chooser:
             logits: float32 `[V]`.
 
         Returns:
-            The id; its log-probability under the model itself, before temperature and cuts.
+            The id; its log-probability under the model itself, before penalty, temperature, cuts.
         """
-        token = self._draw(logits) if self._parameters.do_sample else int(logits.argmax())
+        parameters = self._parameters
+        scores = logits if parameters.repetition_penalty == 1.0 else self._penalised(logits)
+        token = self._draw(scores) if parameters.do_sample else int(scores.argmax())
+        self._seen.add(token)
         return token, float(logits[token] - logits.logsumexp(0))
+
+    def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
+        penalty = self._parameters.repetition_penalty
+        seen = torch.tensor(sorted(self._seen))
+        scores = logits.clone()
+        old = scores[seen]
+        scores[seen] = torch.where(old < 0, old * penalty, old / penalty)
+        return scores
 
     def _draw(self, logits: torch.Tensor) -> int:
         parameters = self._parameters
