@@ -46,7 +46,8 @@ tree, prompt = sys.argv[1:3]
 sys.path.insert(0, tree)
 from lmi_aoti_runtime.service import Service
 body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
-print(Service(Path(tree)).answer(json.dumps(body).encode())["generated_text"])
+service = Service(Path(tree))
+print(service.answer(*service.read(json.dumps(body).encode()))["generated_text"])
 """
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from lmi_aoti_runtime.service import Service
 body = {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 1}}
-Service(Path(sys.argv[1])).answer(json.dumps(body).encode())
+service = Service(Path(sys.argv[1]))
+service.answer(*service.read(json.dumps(body).encode()))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 

@@ -5,6 +5,7 @@ The real package exists in serving containers only. Names and behaviour follow i
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -54,6 +55,7 @@ class Output:
         self.message = message
         self.properties: dict[str, str] = {}
         self.contents: list[bytes] = []
+        self.stream_content: Iterator[str] | None = None
 
     def add_property(self, key: str, val: str) -> "Output":
         self.properties[key] = str(val)
@@ -62,6 +64,11 @@ class Output:
     def add(self, value: str | bytes | bytearray) -> "Output":
         assert isinstance(value, str | bytes | bytearray), "use add_as_json for other values"
         self.contents.append(value.encode() if isinstance(value, str) else bytes(value))
+        return self
+
+    def add_stream_content(self, stream_content: Iterator[str], output_formatter: None) -> "Output":
+        assert output_formatter is None, "lines are whole already"
+        self.stream_content = stream_content
         return self
 
     def add_as_json(self, val: Any) -> "Output":

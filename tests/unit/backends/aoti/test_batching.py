@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from lmi_artifacts.container import check_djl_python
 from lmi_compile.backends.aoti.runtime.batching import Batcher
+from lmi_compile.backends.aoti.runtime.generate import Generation, Token
 from lmi_compile.backends.aoti.runtime.graphs import LimitExceeded
 from lmi_compile.backends.aoti.runtime.request import BadRequest
 from lmi_compile.backends.aoti.runtime.service import Service
@@ -38,8 +39,12 @@ def _body(text: str, **parameters: object) -> bytes:
     return json.dumps({"inputs": text, "parameters": {"details": True, **parameters}}).encode()
 
 
-def _tokens(answer: dict[str, Any]) -> list[int]:
-    return [token["id"] for token in answer["details"]["tokens"]]
+def _ask(batcher: Batcher, body: bytes) -> "Future[Generation]":
+    return batcher.submit(*batcher.service.read(body))
+
+
+def _tokens(done: Generation) -> list[int]:
+    return [token.id for token in done.tokens]
 
 
 def test_greedy_is_the_models_own_continuation(
@@ -47,7 +52,7 @@ def test_greedy_is_the_models_own_continuation(
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(built_for_three.model).eval()
     texts = ["and the thing", "a", "the thing is of the thing and the thing", "7 of 7", "is"]
-    promises = [batcher.submit(_body(text, max_new_tokens=9)) for text in texts]
+    promises = [_ask(batcher, _body(text, max_new_tokens=9)) for text in texts]
     for text, promise in zip(texts, promises, strict=True):
         prompt = service.tokenizer.encode(text).ids
         whole = model.generate(torch.tensor([prompt]), max_new_tokens=9, do_sample=False)[0]
@@ -70,13 +75,13 @@ def test_neighbours_change_nothing(
         _body(text, max_new_tokens=new, do_sample=seed is not None, seed=seed)
         for text, new, seed in asked
     ]
-    promises = [batcher.submit(body) for body in bodies]
+    promises = [_ask(batcher, body) for body in bodies]
     together = [promise.result(60) for promise in promises]
-    alone = [batcher.submit(body).result(60) for body in bodies]
+    alone = [_ask(batcher, body).result(60) for body in bodies]
     assert [_tokens(answer) for answer in together] == [_tokens(answer) for answer in alone]
     for one, other in zip(together, alone, strict=True):
-        for token, same in zip(one["details"]["tokens"], other["details"]["tokens"], strict=True):
-            assert token["log_prob"] == pytest.approx(same["log_prob"], abs=1e-4)
+        for token, same in zip(one.tokens, other.tokens, strict=True):
+            assert token.log_prob == pytest.approx(same.log_prob, abs=1e-4)
 
 
 def test_every_slot_is_used_to_the_last_position(
@@ -85,20 +90,20 @@ def test_every_slot_is_used_to_the_last_position(
     monkeypatch.setattr(service, "eos_token_ids", frozenset())
     text = " the thing" * 8
     room = service.graphs.max_seq_len - len(service.tokenizer.encode(text).ids)
-    promises = [batcher.submit(_body(text, max_new_tokens=room)) for _ in range(4)]
+    promises = [_ask(batcher, _body(text, max_new_tokens=room)) for _ in range(4)]
     answers = [_tokens(promise.result(120)) for promise in promises]
     assert all(len(answer) == room for answer in answers)
     assert all(answer == answers[0] for answer in answers)
     with pytest.raises(BadRequest, match="together more than this model's 128"):
-        batcher.submit(_body(text, max_new_tokens=room + 1))
+        _ask(batcher, _body(text, max_new_tokens=room + 1))
 
 
 def test_a_cancelled_request_frees_its_slot(batcher: Batcher) -> None:
-    promises = [batcher.submit(_body("and", max_new_tokens=120)) for _ in range(6)]
+    promises = [_ask(batcher, _body("and", max_new_tokens=120)) for _ in range(6)]
     assert all(promise.cancel() for promise in promises)
     with pytest.raises(CancelledError):
         promises[0].result(5)
-    assert len(_tokens(batcher.submit(_body("and", max_new_tokens=3)).result(60))) == 3
+    assert len(_tokens(_ask(batcher, _body("and", max_new_tokens=3)).result(60))) == 3
 
 
 def test_what_breaks_a_step_breaks_its_requests_and_nothing_after_them(
@@ -113,10 +118,10 @@ def test_what_breaks_a_step_breaks_its_requests_and_nothing_after_them(
         raise RuntimeError(message)
 
     own.graphs.step = broken  # type: ignore[method-assign,assignment]  # a fault that is put in
-    doomed: Future[dict[str, Any]] = batcher.submit(_body("and", max_new_tokens=5))
+    doomed: Future[Generation] = _ask(batcher, _body("and", max_new_tokens=5))
     with pytest.raises(RuntimeError, match="broken"):
         doomed.result(60)
-    assert len(_tokens(batcher.submit(_body("and", max_new_tokens=5)).result(60))) == 5
+    assert len(_tokens(_ask(batcher, _body("and", max_new_tokens=5)).result(60))) == 5
 
 
 @pytest.mark.parametrize(
@@ -136,16 +141,17 @@ def test_a_step_refuses_what_the_library_would_take_silently(
         service.graphs.prefill(torch.tensor([1]), torch.tensor([0]), 3)
 
 
-def test_the_package_is_async_and_answers_callers_together(
+def test_the_package_is_async_answers_callers_together_and_streams(
     built_for_three: SimpleNamespace,
 ) -> None:
     tree = built_for_three.package
     assert "option.async_mode=true" in (tree / "serving.properties").read_text(encoding="utf-8")
     assert list(check_djl_python(tree)) == []
     bodies = [_body(text, max_new_tokens=6).decode() for text in ("and", "the", "a", "is", "of")]
+    streamed = json.dumps({**json.loads(bodies[0]), "stream": True})
     ended = subprocess.run(
         [sys.executable, str(WORKER), str(tree)],
-        input=json.dumps([*bodies, "{", None]),
+        input=json.dumps([*bodies, "{", None, streamed]),
         capture_output=True,
         text=True,
         check=True,
@@ -153,9 +159,45 @@ def test_the_package_is_async_and_answers_callers_together(
         env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
     )
     report = json.loads(ended.stdout)
-    assert [output["code"] for output in report["outputs"]] == [204, *[200] * 5, 400, 400]
+    assert [output["code"] for output in report["outputs"]] == [204, *[200] * 5, 400, 400, 200]
     assert "not JSON" in report["outputs"][6]["body"]
     assert not report["torch_imported_before_the_first_request"]
     own = Service(tree)
     for body, output in zip(bodies, report["outputs"][1:6], strict=True):
-        assert _tokens(json.loads(output["body"])) == _tokens(own.answer(body.encode()))
+        alone = own.answer(*own.read(body.encode()))
+        assert _told(json.loads(output["body"])["details"]) == _told(alone["details"])
+    lines = report["outputs"][8]["body"].splitlines()
+    assert report["outputs"][8]["properties"] == {"content-type": "application/jsonlines"}
+    first = json.loads(report["outputs"][1]["body"])
+    tokens = [json.loads(line)["token"] for line in lines]
+    assert [token["id"] for token in tokens] == _told(first["details"])
+    assert json.loads(lines[-1])["generated_text"] == first["generated_text"]
+    assert "generated_text" not in json.loads(lines[0])
+
+
+def _told(details: dict[str, Any]) -> list[int]:
+    return [token["id"] for token in details["tokens"]]
+
+
+def test_a_listener_hears_each_token_once_and_the_end_with_the_last(batcher: Batcher) -> None:
+    heard: list[tuple[Token, Generation | None]] = []
+    request = batcher.service.read(_body("and", max_new_tokens=7))
+    done = batcher.submit(*request, lambda token, whole: heard.append((token, whole))).result(60)
+    assert [token for token, _ in heard] == done.tokens
+    assert [whole for _, whole in heard[:-1]] == [None] * (len(heard) - 1)
+    assert heard[-1][1] is done
+
+
+def test_a_repetition_penalty_is_the_models_own(
+    built_for_three: SimpleNamespace, service: Service, batcher: Batcher
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(built_for_three.model).eval()
+    prompt = service.tokenizer.encode("and the thing").ids
+    whole = model.generate(
+        torch.tensor([prompt]), max_new_tokens=20, do_sample=False, repetition_penalty=1.7
+    )[0]
+    asked = _body("and the thing", max_new_tokens=20, repetition_penalty=1.7)
+    plain = _body("and the thing", max_new_tokens=20)
+    found = _tokens(_ask(batcher, asked).result(60))
+    assert found == whole[len(prompt) :].tolist()
+    assert found != _tokens(_ask(batcher, plain).result(60))

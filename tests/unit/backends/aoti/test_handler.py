@@ -48,6 +48,9 @@ REQUESTS: dict[str, str | None] = {
     "other seed": _body(max_new_tokens=12, do_sample=True, seed=6, temperature=1.5, details=True),
     "top_k 1": _body(max_new_tokens=12, do_sample=True, seed=5, top_k=1, details=True),
     "tiny top_p": _body(max_new_tokens=12, do_sample=True, seed=5, top_p=1e-6, details=True),
+    "streamed": json.dumps(
+        {"inputs": PROMPT, "parameters": {"max_new_tokens": 12, "details": True}, "stream": True}
+    ),
     "not json": "{",
     "wrong field": _body(temperature=0),
     "too long": json.dumps({"inputs": LONG}),
@@ -69,6 +72,7 @@ def answers(report: Report) -> Answers:
     return {
         name: (output["code"], json.loads(output["body"]))
         for name, output in zip(REQUESTS, later, strict=True)
+        if name != "streamed"
     }
 
 
@@ -113,6 +117,17 @@ def test_text_without_details_and_with_the_prompt(answers: Answers) -> None:
     assert answers["full"][1]["generated_text"] == PROMPT + text
 
 
+def test_a_stream_is_a_line_for_each_token(report: Report, answers: Answers) -> None:
+    output = report["outputs"][1 + list(REQUESTS).index("streamed")]
+    assert output["properties"] == {"content-type": "application/jsonlines"}
+    lines = [json.loads(line) for line in output["body"].splitlines()]
+    details = dict(answers["greedy"][1]["details"])
+    assert [line["token"] for line in lines] == details.pop("tokens")
+    assert lines[-1]["generated_text"] == answers["greedy"][1]["generated_text"]
+    assert lines[-1]["details"] == details
+    assert all(set(line) == {"token"} for line in lines[:-1])
+
+
 def test_a_seed_decides_the_draws(answers: Answers) -> None:
     assert _ids(answers["seeded"]) == _ids(answers["seeded again"])
     assert _ids(answers["seeded"]) != _ids(answers["other seed"])
@@ -144,8 +159,9 @@ def test_the_worker_survives_bad_requests(answers: Answers) -> None:
 
 
 def test_every_answer_is_json(report: Report) -> None:
-    for output in report["outputs"][1:]:
-        assert output["properties"] == {"content-type": "application/json"}
+    for name, output in zip(REQUESTS, report["outputs"][1:], strict=True):
+        kind = "application/jsonlines" if name == "streamed" else "application/json"
+        assert output["properties"] == {"content-type": kind}
 
 
 def test_a_foreign_torch_fails_the_model_with_the_sentence(

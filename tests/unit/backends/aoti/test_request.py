@@ -25,6 +25,7 @@ def test_every_parameter_arrives() -> None:
         "temperature": 0.5,
         "top_k": 4,
         "top_p": 0.9,
+        "repetition_penalty": 1.2,
         "seed": 1,
         "stop_sequences": ["a"],
         "details": True,
@@ -35,6 +36,17 @@ def test_every_parameter_arrives() -> None:
     assert parsed == Parameters(**{**parameters, "stop_sequences": ("a",)})
 
 
+def test_parameters_of_other_servers_pass_where_they_change_nothing() -> None:
+    neutral = {"best_of": 1, "watermark": False, "typical_p": 1, "frequency_penalty": 0.0}
+    assert parse({"inputs": "x", "parameters": neutral}).parameters == Parameters()
+
+
+def test_stop_is_another_name_for_stop_sequences() -> None:
+    assert parse({"inputs": "x", "parameters": {"stop": ["a"]}}).parameters.stop_sequences == ("a",)
+    with pytest.raises(BadRequest, match="mean the same"):
+        parse({"inputs": "x", "parameters": {"stop": ["a"], "stop_sequences": ["a"]}})
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -43,7 +55,8 @@ def test_every_parameter_arrives() -> None:
         ({"inputs": ""}, "inputs"),
         ({"inputs": ["x"]}, "inputs"),
         ({"inputs": "x", "prompt": "y"}, "prompt"),
-        ({"inputs": "x", "stream": True}, "stream"),
+        ({"inputs": "x", "stream": "yes"}, "stream"),
+        ({"inputs": "\ud800"}, "surrogate"),
         ({"inputs": "x", "parameters": []}, "parameters"),
     ],
 )
@@ -74,11 +87,21 @@ def test_a_wrong_body_names_what_is_wrong(body: object, field: str) -> None:
         ("details", "true"),
         ("return_full_text", 0),
         ("max_tokens", 5),
+        ("repetition_penalty", 0),
+        ("stop", ["x"] * 1000),
+        ("stop", ["\udfff"]),
+        ("best_of", 2),
+        ("best_of", True),
+        ("watermark", True),
+        ("typical_p", 0.5),
+        ("x" * 1000, 1),
     ],
 )
 def test_a_wrong_parameter_names_itself(name: str, value: object) -> None:
-    with pytest.raises(BadRequest, match=rf"parameters\.{name}"):
-        parse({"inputs": "x", "parameters": {name: value}})
+    given = {"inputs": "x", "parameters": {name: value}}
+    with pytest.raises(BadRequest, match=rf"parameters\.'?{name[:30]}|stop_sequences") as refused:
+        parse(given)
+    assert len(str(refused.value)) < 300
 
 
 def _refusal(body: object) -> str:
