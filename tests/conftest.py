@@ -4,8 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from compiled import build
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,6 +22,15 @@ def make_tiny_llama() -> Callable[..., Path]:
     from tiny_llama import make_tiny_llama as make  # noqa: PLC0415 - imports torch, seconds
 
     return make
+
+
+@pytest.fixture(scope="session")
+def built_for_three(
+    make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """A random two-layer Llama, compiled for three sequences at a time."""
+    root = tmp_path_factory.mktemp("aoti3")
+    return build(root, make_tiny_llama(root / "model"), max_batch_size=3)
 
 
 class _Tally:
