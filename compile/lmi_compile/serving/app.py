@@ -20,6 +20,7 @@ from lmi_compile.serving.replies import Gone, Reply, Whole, decoded, encoded, re
 from lmi_compile.serving.template import ChatTemplate
 
 _GONE = 499  # nobody reads it; the figures do
+_TOO_SLOW = 408
 _RETRY = {503: {"Retry-After": "1"}, 429: {"Retry-After": "1"}}
 _log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class _Endpoint:
         except Refused as refused:
             response = self._refuse(refused)
             response.headers.update(_RETRY.get(response.status_code, {}))
-            if refused.status in {408, 413}:  # what is left of the body would be read as a request
+            if refused.status == _TOO_SLOW:
                 response.headers["connection"] = "close"
             return response
         except Gone:

@@ -110,14 +110,14 @@ def test_what_breaks_a_step_breaks_its_requests_and_nothing_after_them(
     built_for_three: SimpleNamespace,
 ) -> None:
     own = Service(built_for_three.package)
-    batcher, step = Batcher(own), own.graphs.step
+    batcher, decode = Batcher(own), own.graphs.decode
 
-    def broken(tokens: object, positions: object) -> torch.Tensor:
-        own.graphs.step = step  # type: ignore[method-assign]  # once only
-        message = f"broken: {tokens} {positions}"
+    def broken(token: object, position: object, slot: object) -> torch.Tensor:
+        own.graphs.decode = decode  # type: ignore[method-assign]  # once only
+        message = f"broken: {token} {position} {slot}"
         raise RuntimeError(message)
 
-    own.graphs.step = broken  # type: ignore[method-assign,assignment]  # a fault that is put in
+    own.graphs.decode = broken  # type: ignore[method-assign,assignment]  # a fault that is put in
     doomed: Future[Generation] = _ask(batcher, _body("and", max_new_tokens=5))
     with pytest.raises(RuntimeError, match="broken"):
         doomed.result(60)
