@@ -49,7 +49,7 @@ def create_model(
     """
     if not location.startswith("s3://"):
         raise ArtifactRefused(str(ref), [f"SageMaker reads from S3; this one is at {location}"])
-    image = image or _image(manifest)
+    image = image or image_of(manifest)
     if image is None:
         raise ArtifactRefused(str(ref), ["its toolchain names no published image; say --image"])
     prefix = layout == "prefix"
@@ -92,7 +92,8 @@ def _seconds(size: int) -> int:
     return max(600, min(3600, 300 + size // 100_000_000))
 
 
-def _image(manifest: Manifest) -> str | None:
+def image_of(manifest: Manifest) -> str | None:
+    """The first image that an artifact's toolchain names, or None."""
     match manifest.serving.get("container"):
         case {"images": [{"reference": str(reference)}, *_]}:
             return reference

@@ -76,10 +76,10 @@ class Machine:
                 if self.neuron != value:
                     there = self.neuron or "no Neuron device"
                     yield f"it was compiled for {value}; {self.name} has {there}"
-            case "devices" | "neuron_cores" | "world_size":
+            case "devices" | "gpus" | "neuron_cores" | "world_size":
                 if not isinstance(value, int) or self.devices < value:
                     yield f"it needs {value} devices; {self.name} has {self.devices}"
-            case "instance_type" | "logical_nc_config" | "accelerator":
+            case "instance_type" | "logical_nc_config" | "accelerator" | "gpu":
                 return  # said for people; what decides has keys of its own
             case _:
                 yield f"it needs {key}={value!r}, which this program does not know"

@@ -6,6 +6,7 @@
     ├── ToolFailed           a compiler or another foreign tool failed
     ├── VerificationFailed   the outputs are not the reference's
     ├── ProofFailed          serving the artifact compiled, wrote or connected
+    ├── DeployFailed         an endpoint did not come up, rolled back, or was refused
     ├── EnvironmentFault     this machine lacks something
     ├── MatrixInvalid        several recipes that cannot be built together, as they are named
     ├── Transient            a failure that a later try may not meet
@@ -110,6 +111,12 @@ class ProofFailed(CompileError):
     title = "no-JIT proof failed"
 
 
+class DeployFailed(CompileError):
+    """An endpoint did not come up, was rolled back, or the service refused the request."""
+
+    title = "deployment failed"
+
+
 class EnvironmentFault(CompileError):
     """This machine lacks something that the recipe's toolchain needs."""
 
@@ -146,6 +153,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (ToolFailed, ExitCode.COMPILE_FAILED),
     (VerificationFailed, ExitCode.VERIFICATION_FAILED),
     (ProofFailed, ExitCode.PROOF_FAILED),
+    (DeployFailed, ExitCode.PUBLISH_FAILED),
     (EnvironmentFault, ExitCode.ENVIRONMENT),
     (MatrixInvalid, ExitCode.USAGE),
     (Transient, ExitCode.TRANSIENT),
@@ -175,6 +183,7 @@ _KINDS: dict[str, type[CompileError]] = {
         ToolFailed,
         VerificationFailed,
         ProofFailed,
+        DeployFailed,
         EnvironmentFault,
         Transient,
         Interrupted,

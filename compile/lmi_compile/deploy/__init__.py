@@ -1,0 +1,1 @@
+"""From an artifact to an endpoint: pure planning of requests, then boto3 carries them out."""
