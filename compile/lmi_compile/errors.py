@@ -7,6 +7,8 @@
     ├── VerificationFailed   the outputs are not the reference's
     ├── ProofFailed          serving the artifact compiled, wrote or connected
     ├── DeployFailed         an endpoint did not come up, rolled back, or was refused
+    ├── EndpointFailed       what serves the model answered with a failure of its own
+    ├── RequestRefused       what serves the model does not take this request
     ├── EnvironmentFault     this machine lacks something
     ├── MatrixInvalid        several recipes that cannot be built together, as they are named
     ├── Transient            a failure that a later try may not meet
@@ -117,6 +119,18 @@ class DeployFailed(CompileError):
     title = "deployment failed"
 
 
+class EndpointFailed(CompileError):
+    """What serves the model answered with a failure of its own."""
+
+    title = "endpoint failed"
+
+
+class RequestRefused(CompileError):
+    """What serves the model does not take this request."""
+
+    title = "request refused"
+
+
 class EnvironmentFault(CompileError):
     """This machine lacks something that the recipe's toolchain needs."""
 
@@ -154,6 +168,8 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (VerificationFailed, ExitCode.VERIFICATION_FAILED),
     (ProofFailed, ExitCode.PROOF_FAILED),
     (DeployFailed, ExitCode.PUBLISH_FAILED),
+    (EndpointFailed, ExitCode.ENVIRONMENT),
+    (RequestRefused, ExitCode.USAGE),
     (EnvironmentFault, ExitCode.ENVIRONMENT),
     (MatrixInvalid, ExitCode.USAGE),
     (Transient, ExitCode.TRANSIENT),
@@ -184,6 +200,8 @@ _KINDS: dict[str, type[CompileError]] = {
         VerificationFailed,
         ProofFailed,
         DeployFailed,
+        EndpointFailed,
+        RequestRefused,
         EnvironmentFault,
         Transient,
         Interrupted,

@@ -42,7 +42,7 @@ def test_what_was_never_verified_is_refused(
 ) -> None:
     registry, manifest = FolderRegistry(tmp_path / "bare"), make_manifest()
     found = registry.publish(tree, manifest).ref
-    with pytest.raises(ArtifactRefused, match="verdict|verified"):
+    with pytest.raises(ArtifactRefused, match=r"verdict|verified"):
         checked(registry, found, "ml.g5.12xlarge", BOTH, ())
     assert ready_seconds(checked(registry, found, "ml.g5.12xlarge", (), ())) is None
 

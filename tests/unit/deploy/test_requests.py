@@ -75,7 +75,9 @@ def test_the_image_is_the_regions_own(manifest: Manifest) -> None:
 def test_dns_suffixes_are_botocores_own() -> None:
     partitions = SESSION.get_data("endpoints")["partitions"]
     suffixes = {
-        region: partition["dnsSuffix"] for partition in partitions for region in partition["regions"]
+        region: partition["dnsSuffix"]
+        for partition in partitions
+        for region in partition["regions"]
     }
     known = [region for region in regions() if region in suffixes]
     assert len(known) > 30

@@ -45,6 +45,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def service(state: SageMaker, said: list[str]) -> Service:
+    assert state.requests == []
     return connect("us-east-1", said.append, poll_seconds=0.01, wait_seconds=20)
 
 
@@ -112,7 +113,7 @@ def test_components_are_made_updated_rolled_back_and_deleted(
     assert deploy()["status"] == "InService"
     assert deploy(environment={"A": "b"})["status"] == "InService"
     assert state.operations().count("UpdateInferenceComponent") == 1
-    with pytest.raises(DeployFailed, match="inference component .* rolled back") as failed:
+    with pytest.raises(DeployFailed, match=r"inference component .* rolled back") as failed:
         deploy(environment=BROKEN)
     assert "InferenceComponents/chat-model" in failed.value.why
     assert any("inference component" in item for item in take_away("chat", service))
