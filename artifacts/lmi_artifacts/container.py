@@ -7,7 +7,7 @@ PyModel and ModelStore (wlm/src/main/java, engines/python).
 import ast
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -30,11 +30,19 @@ def check_djl_python(tree: Path) -> tuple[str, ...]:
     Raises:
         OSError: the tree cannot be read.
     """
-    paths = sorted(path for path in tree.rglob("*") if path.is_file())
-    return (*_property_problems(tree), *_root_problems(tree), *_file_problems(tree, paths))
+    return tuple(problem for rule in RULES.values() for problem in rule(tree))
 
 
-def _property_problems(tree: Path) -> Iterator[str]:
+def served_properties(tree: Path) -> dict[str, str]:
+    """The tree's properties as Java reads them; empty where it cannot."""
+    try:
+        return parse_properties((tree / PROPERTIES_NAME).read_bytes())
+    except (OSError, PackageInvalid):
+        return {}
+
+
+def reader_problems(tree: Path) -> Iterator[str]:
+    """What one of the file's two readers, Java and Python, does not read, or reads differently."""
     try:
         data = (tree / PROPERTIES_NAME).read_bytes()
     except OSError:
@@ -52,11 +60,12 @@ def _property_problems(tree: Path) -> Iterator[str]:
                 f"{PROPERTIES_NAME}: {key!r} reads as {found.get(key)!r} in Java and as "
                 f"{naive.get(key)!r} in Python"
             )
-    yield from _value_problems(found)
-    yield from _entry_problems(tree, found)
 
 
-def _value_problems(found: Mapping[str, str]) -> Iterator[str]:
+def _value_problems(tree: Path) -> Iterator[str]:
+    found = served_properties(tree)
+    if not found:
+        return
     rules: list[tuple[str, tuple[str, ...], str]] = [
         ("engine", ("Python", "MPI"), "without it DJL guesses the engine from the files"),
         ("option.rolling_batch", ("disable",), "the default, auto, picks a batcher of its own"),
@@ -72,7 +81,10 @@ def _value_problems(found: Mapping[str, str]) -> Iterator[str]:
             yield f"{PROPERTIES_NAME}: {key} {what}; it must be {wanted}: {why}"
 
 
-def _entry_problems(tree: Path, found: Mapping[str, str]) -> Iterator[str]:
+def _entry_problems(tree: Path) -> Iterator[str]:
+    found = served_properties(tree)
+    if not found:
+        return
     entry = found.get("option.entryPoint")
     if entry is None:
         yield f"{PROPERTIES_NAME}: option.entryPoint is missing; images then choose their own"
@@ -101,10 +113,14 @@ def _entry_problems(tree: Path, found: Mapping[str, str]) -> Iterator[str]:
         yield f"{entry}: option.async_mode={str(wants_async).lower()} needs `{wanted} {handler}`"
 
 
-def _root_problems(tree: Path) -> Iterator[str]:
+def _recommender_problems(tree: Path) -> Iterator[str]:
     for name in _RECOMMENDER:
         if (tree / name).exists():
             yield f"{name}: at the root it starts DJL's recommender; put it into a sub-folder"
+
+
+def requirement_problems(tree: Path) -> Iterator[str]:
+    """Packages that would be installed from the network when the endpoint starts."""
     requirements = tree / "requirements.txt"
     if requirements.exists():
         lines = {line.strip() for line in requirements.read_text("utf-8", "replace").splitlines()}
@@ -115,14 +131,24 @@ def _root_problems(tree: Path) -> Iterator[str]:
             )
 
 
-def _file_problems(tree: Path, paths: list[Path]) -> Iterator[str]:
-    for path in paths:
+def name_problems(tree: Path) -> Iterator[str]:
+    """Names that SageMaker does not accept."""
+    for path in _files(tree):
         name = path.relative_to(tree).as_posix()
         if len(name) > _NAME_LETTERS:
             yield f"{name!r}: is longer than the {_NAME_LETTERS} characters SageMaker accepts"
+
+
+def _pickle_problems(tree: Path) -> Iterator[str]:
+    for path in _files(tree):
         why = _pickled(path)
         if why is not None:
+            name = path.relative_to(tree).as_posix()
             yield f"{name!r}: {why}; a pickle runs code when it is loaded, use safetensors"
+
+
+def _files(tree: Path) -> list[Path]:
+    return sorted(path for path in tree.rglob("*") if path.is_file())
 
 
 def _pickled(path: Path) -> str | None:
@@ -140,3 +166,14 @@ def _pickled(path: Path) -> str | None:
             if stream.read() == b".":
                 return "is a pickle"
     return None
+
+
+RULES: Final[Mapping[str, Callable[[Path], Iterator[str]]]] = {
+    "properties-readers": reader_problems,
+    "properties-values": _value_problems,
+    "entry-point": _entry_problems,
+    "recommender-files": _recommender_problems,
+    "requirements": requirement_problems,
+    "file-names": name_problems,
+    "pickles": _pickle_problems,
+}

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmi_artifacts.container import CONTRACT as DJL_PYTHON
-from lmi_artifacts.container import check_djl_python
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import PackageInvalid
 from lmi_artifacts.manifest import Manifest
-from lmi_artifacts.neuron_container import recognise
 from lmi_artifacts.properties import PROPERTIES_NAME, format_properties, parse_properties
+from lmi_artifacts.static_proof import broken_rules
 from lmi_artifacts.tree import scan_tree
 from lmi_compile.plan import Plan
 
@@ -34,7 +33,7 @@ def seal(plan: Plan, package: Path, tree: Path) -> Manifest:
     _add_runtime(tree / PROPERTIES_NAME, plan.order.recipe.runtime)
     serving = plan.backend.serving(plan.order)
     contract = str(serving.get("contract", DJL_PYTHON))
-    problems = check_djl_python(tree) if contract == DJL_PYTHON else recognise(contract, tree)
+    problems = broken_rules(tree, contract)
     if problems:
         raise PackageInvalid(plan.order.recipe.name, problems)
     ancestors = plan.through("package")

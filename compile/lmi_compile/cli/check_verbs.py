@@ -7,7 +7,9 @@ import click
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.registry import Registry
+from lmi_artifacts.static_proof import CONTRACTS
 from lmi_artifacts.tree import check_tree, read_manifest
+from lmi_compile.cli import statically
 from lmi_compile.cli.options import (
     read_settings,
     registry_of,
@@ -61,17 +63,39 @@ def verify(
 
 @click.command()
 @click.argument("artifact", metavar="REF|DIR")
+@click.option("--static", is_flag=True, help="Read it as its container would; start nothing.")
+@click.option("--image", help="With --static: the image that serves it, or its tag.")
+@click.option("--contract", type=click.Choice(CONTRACTS), help="With --static: of a directory.")
+@click.option("--accelerators", default=0, help="With --static: GPUs or Neuron cores there.")
 @settings_options
 @voice_options
-def prove(artifact: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+def prove(
+    artifact: str,
+    *,
+    static: bool,
+    image: str | None,
+    contract: str | None,
+    accelerators: int,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
     """Start an artifact in a sealed child process and watch it from outside.
 
     A directory is proven as it stands, whatever its manifest says. Exit 0 when it answered
     without compiling, writing or connecting; 6 when it did not; 8 when tracing is not possible
-    here.
+    here. With --static nothing is started: 6 names each rule of the container that is broken.
     """
     console = Console(quiet=quiet, verbose=verbose)
     tree = Path(artifact)
+    if static:
+        manifest = None
+        if not tree.is_dir():
+            settings = read_settings(**flags)
+            tree, manifest = _checked_tree(registry_of(settings), artifact, settings.cache_dir)
+        wanted = statically.Wanted(image=image, contract=contract, accelerators=accelerators)
+        return statically.prove(tree, manifest, wanted, console, as_json=as_json)
     if tree.is_dir():
         _note_differences(tree, console)
     else:

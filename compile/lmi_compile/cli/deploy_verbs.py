@@ -1,10 +1,13 @@
 """Verbs that bring an artifact to where it serves: deploy, export."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.registry import Layout
 from lmi_artifacts.trust import parse_demands
@@ -12,7 +15,7 @@ from lmi_compile.cli.options import read_settings, registry_of, settings_options
 from lmi_compile.cli.registry_verbs import keys_option
 from lmi_compile.console import Console
 from lmi_compile.deploy.preflight import checked, ready_seconds, unknown_instance
-from lmi_compile.deploy.requests import Components, Wanted, plan_deployment
+from lmi_compile.deploy.requests import Components, Deployment, Wanted, plan_deployment
 from lmi_compile.errors import EnvironmentFault, ExitCode
 
 if TYPE_CHECKING:
@@ -52,28 +55,17 @@ def deploy(
     *,
     instance_type: str | None,
     endpoint_name: str | None,
-    role: str | None,
     region: str | None,
-    instances: int,
-    copies: int | None,
-    accelerators: int | None,
-    memory_mib: int | None,
-    image: str | None,
     layout: Layout,
-    startup_seconds: int | None,
-    alarms: tuple[str, ...],
     require: str,
     dry_run: bool,
     delete: bool,
     no_wait: bool,
-    wait_seconds: float,
-    poll_seconds: float,
-    variables: tuple[str, ...],
     keys: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
     verbose: bool,
-    **flags: object,
+    **flags: Any,  # noqa: ANN401 - click gives each option the type that it declares
 ) -> int:
     """Put the artifact REF behind a SageMaker endpoint: model, configuration, endpoint.
 
@@ -84,43 +76,59 @@ def deploy(
     console = Console(quiet=quiet, verbose=verbose)
     region = _needed(region, "--region")
     if delete:
-        service = _connect(region, console, poll_seconds, wait_seconds)
+        service = _connect(region, console, flags)
         return _delete(_needed(endpoint_name, "--endpoint-name"), service, console, as_json)
     registry = registry_of(read_settings(**flags))
     artifact = registry.resolve(_needed(ref, "REF"))
     instance = _needed(instance_type, "--instance-type")
     found = checked(registry, artifact, instance, parse_demands(require), keys)
-    components = None
-    if copies is not None:
-        components = Components(copies=copies, accelerators=accelerators, memory_mib=memory_mib)
-    wanted = Wanted(
-        region=region,
-        role=_needed(role, "--role"),
-        instance_type=instance,
-        instances=instances,
-        endpoint=endpoint_name,
-        layout=layout,
-        image=image,
-        environment=parse_variables(variables),
-        startup_seconds=startup_seconds,
-        ready_seconds=ready_seconds(found),
-        components=components,
-        alarms=alarms,
-    )
-    planned = plan_deployment(artifact, found.manifest, registry.location(artifact, layout), wanted)
+    wanted = _wanted(region, instance, endpoint_name, flags)
+    wanted = replace(wanted, layout=layout, ready_seconds=ready_seconds(found))
+    where = registry.location(artifact, layout)
+    planned = plan_deployment(artifact, found.manifest, where, wanted)
     if dry_run:
         console.json(planned.to_json())
         return ExitCode.OK
-    service = _connect(region, console, poll_seconds, wait_seconds)
-    from lmi_compile.deploy.sagemaker import carry_out, instance_types  # noqa: PLC0415 - boto3
-
-    unknown_instance(instance, instance_types(service))
-    made = carry_out(planned, service, wait=not no_wait)
+    service = _connect(region, console, flags)
+    made = _carried_out(planned, instance, service, wait=not no_wait)
     if as_json:
         console.json({"artifact": str(artifact), **made})
     else:
         console.data(planned.endpoint)
     return ExitCode.OK
+
+
+def _carried_out(
+    planned: Deployment, instance: str, service: "Service", *, wait: bool
+) -> dict[str, JSONValue]:
+    from lmi_compile.deploy.sagemaker import carry_out, instance_types  # noqa: PLC0415 - boto3
+
+    unknown_instance(instance, instance_types(service))
+    return carry_out(planned, service, wait=wait)
+
+
+def _wanted(
+    region: str,
+    instance: str,
+    endpoint: str | None,
+    flags: Mapping[str, Any],
+) -> Wanted:
+    copies, devices, memory = (flags[name] for name in ("copies", "accelerators", "memory_mib"))
+    if copies is None and (devices or memory):
+        raise click.UsageError("--accelerators and --memory-mib go with --copies")
+    components = Components(copies=copies or 1, accelerators=devices, memory_mib=memory)
+    return Wanted(
+        region=region,
+        role=_needed(flags["role"], "--role"),
+        instance_type=instance,
+        instances=flags["instances"],
+        endpoint=endpoint,
+        image=flags["image"],
+        environment=parse_variables(flags["variables"]),
+        startup_seconds=flags["startup_seconds"],
+        components=None if copies is None else components,
+        alarms=flags["alarms"],
+    )
 
 
 @click.group()
@@ -203,12 +211,13 @@ def _needed(value: str | None, name: str) -> str:
     return value
 
 
-def _connect(region: str, console: Console, poll: float, wait: float) -> "Service":
+def _connect(region: str, console: Console, flags: Mapping[str, Any]) -> "Service":
     try:
         from lmi_compile.deploy.sagemaker import connect  # noqa: PLC0415 - boto3
     except ModuleNotFoundError as error:
         what, fix = "deploying needs boto3", "pip install 'lmi-compile[s3]'"
         raise EnvironmentFault(what, str(error), fix) from error
+    poll, wait = flags["poll_seconds"], flags["wait_seconds"]
     return connect(region, console.line, poll_seconds=poll, wait_seconds=wait)
 
 

@@ -2,17 +2,18 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
-from lmi_compile.client.invoking import invoke_all
+from lmi_compile.client.invoking import Answer, invoke_all
 from lmi_compile.client.retries import Retries
 from lmi_compile.client.target import find_target, served
 from lmi_compile.console import Console
-from lmi_compile.errors import ExitCode
+from lmi_compile.errors import CompileError, ExitCode
 
 
 @click.command()
@@ -63,9 +64,8 @@ def invoke(
     )
     streamed = len(asked) == 1 if stream is None else stream
     live = streamed and len(asked) == 1 and not as_json
-    failed = None
     with served(found, registry, settings.cache_dir) as place:
-        for answer in invoke_all(
+        answers = invoke_all(
             place,
             asked,
             knobs,
@@ -73,19 +73,29 @@ def invoke(
             concurrency=concurrency,
             retries=Retries(times=retries),
             heard=_write if live else _ignore,
-        ):
-            failed = failed or answer.error
-            if as_json:
-                console.json(answer.to_json())
-            elif live:
-                console.data("")
-            elif answer.error is None:
-                console.data(answer.text)
-            else:
-                console.error(answer.error)
+        )
+        failed = _show(console, answers, live=live, as_json=as_json)
     if failed is not None:
         raise failed
     return ExitCode.OK
+
+
+def _show(
+    console: Console, answers: Iterator[Answer], *, live: bool, as_json: bool
+) -> CompileError | None:
+    """Print answers as they come; gives the first failure."""
+    failed: CompileError | None = None
+    for answer in answers:
+        failed = failed or answer.error
+        if as_json:
+            console.json(answer.to_json())
+        elif live:
+            console.data("")
+        elif answer.error is None:
+            console.data(answer.text)
+        else:
+            console.error(answer.error)
+    return failed
 
 
 def _write(text: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
+from lmi_artifacts.trtllm_container import recognised
 from lmi_compile.backends.tensorrt_llm.engine import Engine, read_engine
-from lmi_compile.backends.tensorrt_llm.recognise import recognised
 from lmi_compile.errors import ModelFault, ToolFailed
 
 # LLM.save keeps only what starts with `tokenizer`; a container needs all of these.

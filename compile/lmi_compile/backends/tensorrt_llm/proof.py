@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.backends.tensorrt_llm.recognise import recognised
+from lmi_artifacts.trtllm_container import recognised
 
 _RECOGNISED = (
     "the container's recogniser takes the tree for engines; that serving it compiles nothing can be"

@@ -73,6 +73,7 @@ def serving(order: Order) -> Mapping[str, JSONValue]:
     """The container that loads the engines, and the hardware and versions they are bound to."""
     ask = resolve(order)
     return {
+        "contract": f"trtllm-{ask.how.layout}",
         "container": ask.toolchain.to_json()["serves"],
         "hardware": {"sm": ask.gpus.sm, "gpu": ask.gpus.name, "gpus": ask.world},
         "versions": dict(ask.toolchain.versions),

@@ -14,11 +14,11 @@ from trtllm_simulator.engines import hf_pretrained, write_engine
 from trtllm_simulator.machine import Machine
 
 from lmi_artifacts.properties import parse_properties
+from lmi_artifacts.trtllm_container import recognised
 from lmi_compile.backends.tensorrt_llm import package, proof
 from lmi_compile.backends.tensorrt_llm.facts import failures
 from lmi_compile.backends.tensorrt_llm.failures import explain
 from lmi_compile.backends.tensorrt_llm.probes import device_report
-from lmi_compile.backends.tensorrt_llm.recognise import recognised
 from lmi_compile.errors import EnvironmentFault, ModelFault, ToolFailed, Unsupported
 
 LIMITS = {"max_batch_size": 4, "max_input_len": 96, "max_seq_len": 192, "max_num_tokens": 192}

@@ -28,9 +28,7 @@ def _lmi_033(tree: Path) -> tuple[str, ...]:
     config = tree / "config.json"
     if not config.is_file():
         return ("there is no config.json at the root",)
-    if "build_config" not in json.loads(config.read_bytes()):
-        return ("config.json has no build_config",)
-    return ()
+    return () if "build_config" in _keys(config) else ("config.json has no build_config",)
 
 
 def _lmi_032(tree: Path) -> tuple[str, ...]:
@@ -47,5 +45,13 @@ def _engine_class(tree: Path) -> tuple[str, ...]:
     config = tree / "config.json"
     if not config.is_file():
         return ("there is no config.json at the root",)
-    missing = {"pretrained_config", "build_config"} - set(json.loads(config.read_bytes()))
+    missing = {"pretrained_config", "build_config"} - _keys(config)
     return (f"config.json has no {' and no '.join(sorted(missing))}",) if missing else ()
+
+
+def _keys(config: Path) -> set[str]:
+    try:
+        read = json.loads(config.read_bytes())
+    except ValueError:
+        return set()
+    return set(read) if isinstance(read, dict) else set()
