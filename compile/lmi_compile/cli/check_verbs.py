@@ -93,7 +93,7 @@ def prove(
         manifest = None
         if not tree.is_dir():
             settings = read_settings(**flags)
-            tree, manifest = _checked_tree(registry_of(settings), artifact, settings.cache_dir)
+            tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir)
         wanted = statically.Wanted(image=image, contract=contract, accelerators=accelerators)
         return statically.prove(tree, manifest, wanted, console, as_json=as_json)
     if tree.is_dir():
