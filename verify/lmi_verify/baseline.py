@@ -18,7 +18,7 @@ from lmi_verify.jsonread import JSONValue, Reader
 from lmi_verify.outputs import read_prompts
 
 Rounding: TypeAlias = Literal["none", "int8-rows"]
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LEAST = 1e-8  # stands for a row of zeros
 
 
@@ -44,7 +44,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     loaded = load(
         inputs["model"],
         trust_remote_code=given.get("trust_remote_code").flag(),
-        dtype=_DTYPES[given.get("dtype").text()],
+        dtype=DTYPES[given.get("dtype").text()],
     )
     if rounding.value == "int8-rows":
         round_rows(loaded.model)

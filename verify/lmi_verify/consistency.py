@@ -24,7 +24,7 @@ def choices_off(prompt: PromptTokens, arrays: Arrays, generated: Generated) -> f
     Only as far as the continuation follows the forced one: from there on the logits are others.
     """
     worst = 0.0
-    for row, token in _told(prompt, arrays, generated):
+    for row, token in followed(prompt.forced_ids, arrays.forced_logits, generated.ids):
         worst = max(worst, float(row.max() - row[token]))
     return worst
 
@@ -36,7 +36,11 @@ def log_probs_off(prompt: PromptTokens, arrays: Arrays, generated: Generated) ->
     """
     errors: list[float] = []
     if generated.log_probs is not None:
-        told = zip(_told(prompt, arrays, generated), generated.log_probs, strict=False)
+        told = zip(
+            followed(prompt.forced_ids, arrays.forced_logits, generated.ids),
+            generated.log_probs,
+            strict=False,
+        )
         errors += [abs(_log_prob(row, token) - said) for (row, token), said in told]
     if arrays.likelihoods is not None:
         for index, place in enumerate(prompt.rows):
@@ -66,16 +70,20 @@ def draws_off(row: FloatArray, temperature: float, draws: Sequence[int]) -> floa
     return abs(mean - entropy) / max(math.sqrt(variance / len(draws)), 1e-9)
 
 
-def _told(
-    prompt: PromptTokens, arrays: Arrays, generated: Generated
+def followed(
+    forced: Sequence[int], rows: FloatArray, ids: Sequence[int]
 ) -> list[tuple[FloatArray, int]]:
-    """The rows that a continuation's tokens were chosen from, as long as it follows the forced."""
+    """The rows that a continuation's tokens were chosen from, as long as it follows the forced.
+
+    Args:
+        forced: The forced continuation.
+        rows: [m, vocab]; row j predicts its token j.
+        ids: The continuation.
+    """
     found: list[tuple[FloatArray, int]] = []
-    for row, token, forced in zip(
-        arrays.forced_logits, generated.ids, prompt.forced_ids, strict=False
-    ):
+    for row, token, right in zip(rows, ids, forced, strict=False):
         found.append((row, token))
-        if token != forced:
+        if token != right:
             break
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lmi_verify.errors import GateInvalid
 from lmi_verify.jsonread import Reader
-from lmi_verify.measurements import METRICS, Direction
+from lmi_verify.measurements import METRICS, Direction, Scope
 
 _FILE = Path(__file__).parent / "data" / "gates.json"
 
@@ -41,7 +41,9 @@ class Gate:
     quality: bool = True
 
 
-def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple[Gate, ...]:
+def gates_for(
+    dtype: str, method: str, overrides: Mapping[str, object], scope: Scope = "logits"
+) -> tuple[Gate, ...]:
     """The gates of a build, in the order of `METRICS`.
 
     Args:
@@ -49,6 +51,7 @@ def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple
         method: The quantisation method, `none` without; `smoothquant` means per-token
             activations, `smoothquant-static` per-tensor ones, `fp8-kv-fp8` adds an FP8 KV cache.
         overrides: Metric name to limit, from the recipe's `verify.gates`.
+        scope: What is compared; an endpoint shows less than logits.
 
     Returns:
         The gates; empty when there is no default with a source and the recipe brings none.
@@ -59,7 +62,7 @@ def gates_for(dtype: str, method: str, overrides: Mapping[str, object]) -> tuple
     """
     limits = _checked(overrides)
     content = Reader(json.loads(_FILE.read_bytes()), "gates")
-    of_set = _set(content, dtype, method)
+    of_set = _set(content.get("sets" if scope == "logits" else scope), dtype, method)
     defaults = _read_gates(content.get("every"), quality=False) | of_set
     gates: list[Gate] = []
     for name, metric in METRICS.items():
@@ -95,11 +98,11 @@ def _is_looser(limit: float, default: Gate) -> bool:
             return limit < default.limit
 
 
-def _set(content: Reader, dtype: str, method: str) -> dict[str, Gate]:
-    for entry in content.get("sets").items():
+def _set(sets: Reader, dtype: str, method: str) -> dict[str, Gate]:
+    for entry in sets.items():
         dtypes = [item.text() for item in entry.get("dtypes").items()]
         methods = [item.text() for item in entry.get("methods").items()]
-        if dtype in dtypes and method in methods:
+        if {dtype, "*"} & set(dtypes) and {method, "*"} & set(methods):
             return _read_gates(entry.get("gates"), quality=True)
     return {}
 

@@ -44,6 +44,8 @@ class CausalLM(Protocol):
 
     forward: Callable[..., object]
     modules: Callable[[], Iterator[torch.nn.Module]]
+    named_modules: Callable[[], Iterator[tuple[str, torch.nn.Module]]]
+    named_parameters: Callable[[], Iterator[tuple[str, torch.nn.Parameter]]]
 
 
 class Tokenizer(Protocol):

@@ -3,14 +3,20 @@
 from typing import assert_never
 
 from lmi_verify.gates import Gate
-from lmi_verify.measurements import METRICS, Measurements, PromptMeasurement
+from lmi_verify.measurements import METRICS, Measurements, PromptMeasurement, Scope
 from lmi_verify.verdict import Check, Decision, Verdict, infeasible
 
 _LEAST_SHARE = 0.02  # of the method's own KL; a right build measured no less than 0.3 of it
 
 
 def judge(
-    measurements: Measurements, gates: tuple[Gate, ...], *, dtype: str, method: str
+    measurements: Measurements,
+    gates: tuple[Gate, ...],
+    *,
+    dtype: str,
+    method: str,
+    scope: Scope = "logits",
+    same_numbers: bool = False,
 ) -> Verdict:
     """The verdict on one candidate.
 
@@ -19,16 +25,20 @@ def judge(
         gates: From `lmi_verify.gates.gates_for`.
         dtype: The build's.
         method: The quantisation method, `none` without.
+        scope: What was compared.
+        same_numbers: Both sides compute in the same numbers, so equal bits are right: float32
+            without quantisation, and two builds of one recipe.
 
     Returns:
         INFEASIBLE when nothing was compared; ANOMALOUS for values that no right build gives,
         whatever the gates say; UNVERIFIED without a gate; REGRESSION when one fails; else ACCEPT.
     """
     if not measurements.prompts:
-        return infeasible(("no prompt was compared",), dtype=dtype, method=method)
+        return infeasible(("no prompt was compared",), dtype=dtype, method=method, scope=scope)
     seen = {gate.metric: measurements.overall(gate.metric).there or gate.own for gate in gates}
     checks = tuple(_check(measurements, gate) for gate in gates if seen[gate.metric])
-    findings = _anomalies(measurements, exact=dtype == "float32" and method == "none")
+    exact = same_numbers or scope != "logits" or (dtype == "float32" and method == "none")
+    findings = _anomalies(measurements, exact=exact)
     decision: Decision
     if findings:
         decision = "ANOMALOUS"
@@ -39,6 +49,7 @@ def judge(
         decision = "ACCEPT" if all(check.passed for check in checks) else "REGRESSION"
     return Verdict(
         decision=decision,
+        scope=scope,
         summary=_summary(decision, checks, findings, len(measurements.prompts)),
         dtype=dtype,
         method=method,

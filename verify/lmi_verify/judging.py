@@ -16,12 +16,21 @@ from lmi_verify.verdict import Verdict, infeasible
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sides:
-    """The directories that are compared; `needed` are the parts that the candidate must show."""
+    """The directories that are compared.
+
+    Attributes:
+        reference: With the prompts.
+        candidate: The build's outputs.
+        baseline: The model's in the build's numbers, where there is one.
+        needed: The parts that the candidate must show.
+        same: Both sides compute in the same numbers.
+    """
 
     reference: Path
     candidate: Path
     baseline: Path | None
     needed: Collection[str]
+    same: bool
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -29,7 +38,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `dtype`, `method`, `gates` (metric name to limit, from the recipe), and `shows`:
-            the parts, of `lmi_verify.outputs.PARTS`, that the build's probe writes.
+            the parts, of `lmi_verify.outputs.PARTS`, that the build's probe writes. With `same`
+            both sides are builds, so that equal bits are right.
         inputs: `reference` and `candidate`, the output directories of those steps, and
             `baseline` where the plan has it.
         out: Where `verdict.json` goes.
@@ -47,6 +57,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         candidate=inputs["candidate"],
         baseline=inputs.get("baseline"),
         needed=[item.text() for item in given.get("shows").items()],
+        same="same" in params and given.get("same").flag(),
     )
     verdict = _judged(sides, gates, dtype, method)
     text = json.dumps(verdict.to_json(), indent=1, sort_keys=True, allow_nan=False)
@@ -67,4 +78,4 @@ def _judged(sides: _Sides, gates: tuple[Gate, ...], dtype: str, method: str) -> 
         measurements = compare(prompts, right, built, base)
     except OutputsUnusable as error:
         return infeasible(error.problems, dtype=dtype, method=method)
-    return judge(measurements, gates, dtype=dtype, method=method)
+    return judge(measurements, gates, dtype=dtype, method=method, same_numbers=sides.same)

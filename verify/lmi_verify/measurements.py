@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, assert_never
 
 Direction: TypeAlias = Literal["at_most", "at_least"]
+Scope: TypeAlias = Literal["logits", "generation"]
 Over: TypeAlias = Literal["worst", "rows", "sum", "corpus", "whole"]
 
 
@@ -67,6 +68,12 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="settings_errors", title="end tokens that differ", over="whole"),
         Metric(
             name="draws_off", title="drawn tokens off softmax(logits / t), deviations", over="whole"
+        ),
+        Metric(name="reported_error", title="reported log-probability off the reference's, nats"),
+        Metric(
+            name="reported_error_mean",
+            title="reported log-probability off the reference's, mean, nats",
+            over="rows",
         ),
         Metric(name="method_kl_mean", title="KL(reference || baseline), mean, nats", over="rows"),
         Metric(name="baseline_kl_mean", title="KL(baseline || candidate), mean, nats", over="rows"),

@@ -10,10 +10,16 @@ from typing import Literal, TypeAlias
 
 from lmi_verify.errors import Malformed
 from lmi_verify.jsonread import JSONValue, Reader
-from lmi_verify.measurements import METRICS, Direction, Divergence, Measurements, PromptMeasurement
+from lmi_verify.measurements import (
+    METRICS,
+    Direction,
+    Divergence,
+    Measurements,
+    PromptMeasurement,
+    Scope,
+)
 
 Decision: TypeAlias = Literal["ACCEPT", "REGRESSION", "ANOMALOUS", "INFEASIBLE", "UNVERIFIED"]
-Scope: TypeAlias = Literal["logits", "generation"]
 FORMAT = 2
 _READ = (1, FORMAT)
 TABLE_HEADER = ("metric", "measured", "limit", "result", "worst prompt", "note")
@@ -111,10 +117,13 @@ class Verdict:
         return tuple(rows)
 
 
-def infeasible(problems: tuple[str, ...], *, dtype: str, method: str) -> Verdict:
+def infeasible(
+    problems: tuple[str, ...], *, dtype: str, method: str, scope: Scope = "logits"
+) -> Verdict:
     """The verdict on outputs that cannot be compared."""
     return Verdict(
         decision="INFEASIBLE",
+        scope=scope,
         summary=f"INFEASIBLE: no comparison was possible: {problems[0] if problems else 'unknown'}",
         dtype=dtype,
         method=method,

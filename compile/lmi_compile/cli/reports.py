@@ -5,6 +5,7 @@ What reads them whole is imported when they are shown whole: a cache hit shows a
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.console import Console
@@ -25,6 +26,23 @@ def print_verdict(console: Console, verdict: Mapping[str, JSONValue]) -> None:
 
     parsed = from_json(verdict)
     console.table(f"verdict: {parsed.summary}", TABLE_HEADER, parsed.table_rows())
+
+
+def print_layers(console: Console, found: Mapping[str, JSONValue]) -> None:
+    """Layer by layer, how far the packaged weights' outputs are off, and the band of noise."""
+    layers: Any = found["layers"]
+    rows = [
+        (
+            each["name"],
+            f"{each['error']:.3g}",
+            f"{each['band']:.3g}",
+            "" if each["error"] <= each["band"] else "OUTSIDE",
+        )
+        for each in layers
+    ]
+    first = found["first"]
+    told = f"the first layer outside the noise band is {first}" if first else "no layer is outside"
+    console.table(f"layers: {told}", ("layer", "error", "noise band", ""), rows)
 
 
 def print_proof(console: Console, proof: Mapping[str, JSONValue]) -> None:
