@@ -119,7 +119,9 @@ def load_prompts(version: str) -> PromptSet:
 
 
 def rows_of(length: int, most: int | None) -> tuple[int, ...]:
-    """The positions of a prompt whose logits are compared: the first, the last, some between.
+    """The positions of a prompt whose logits are compared: the first, some between, the last.
+
+    The last position itself is always the last of them.
 
     Args:
         length: Of the prompt, in tokens.

@@ -90,10 +90,9 @@ def _run(
     every = torch.arange(len(ids))
     rows = asked.get("rows", every)
     start = time.perf_counter()
-    wanted = every if corpus else torch.cat((rows, every[-1:]))
-    logits = graphs.prefill(ids, wanted)
+    logits = graphs.prefill(ids, every if corpus else rows)
     read = time.perf_counter()
-    steps = [logits[-1]]
+    steps = [logits[-1]]  # the last row wanted is the last position
     for step, token in enumerate(forced[:-1].tolist()):
         steps.append(_decode(graphs, token, len(ids) + step, together=step % 2 == 1))
     stepped = time.perf_counter()
@@ -108,7 +107,7 @@ def _run(
         "generate": round(ended - stepped, 4),
     }
     results = {
-        "prompt_logits": (logits[rows] if corpus else logits[:-1]).contiguous(),
+        "prompt_logits": logits[rows] if corpus else logits,
         "forced_logits": torch.stack(steps),
         "generated_ids": torch.tensor([token.id for token in done.tokens], dtype=torch.int64),
         "generated_log_probs": torch.tensor([token.log_prob for token in done.tokens]),
