@@ -16,10 +16,12 @@ from lmi_artifacts.tarform import END, manifest_header, members, padding
 _CHUNK = 2**20
 _LEVEL = 1  # weights hardly compress; the higher levels cost time and gain nothing
 _GZIP = 31  # 15 window bits, +16 for a gzip wrapper; isal writes time 0 and no name into it
+Data: TypeAlias = bytes | memoryview
+"""Some of a file's bytes; only good until the call that was given them returns."""
 
 
 class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
+    def compress(self, data: Data, /) -> bytes: ...
     def flush(self) -> bytes: ...
 
 
@@ -30,7 +32,7 @@ class Out(Protocol):
         """Take some."""
 
 
-Content: TypeAlias = Callable[[ManifestFile, Callable[[bytes], object]], None]
+Content: TypeAlias = Callable[[ManifestFile, Callable[[Data], object]], None]
 """Gives one file's verified content, piece by piece, to the callable."""
 
 
@@ -59,7 +61,7 @@ def write_stream(manifest: Manifest, content: Content, out: Out) -> None:
     """Write an archive to anything that takes bytes; raises what `content` and `out` raise."""
     gzip: _Compressor = isal_zlib.compressobj(_LEVEL, wbits=_GZIP)
 
-    def put(data: bytes) -> None:
+    def put(data: Data) -> None:
         out.write(gzip.compress(data))
 
     data = manifest.to_bytes()
@@ -72,7 +74,7 @@ def write_stream(manifest: Manifest, content: Content, out: Out) -> None:
     out.write(gzip.flush())
 
 
-def read_checked(source: Path, file: ManifestFile, put: Callable[[bytes], object]) -> None:
+def read_checked(source: Path, file: ManifestFile, put: Callable[[Data], object]) -> None:
     """Read one file and give its content away, checked.
 
     Raises:

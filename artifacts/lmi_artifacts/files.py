@@ -22,7 +22,7 @@ def write_new(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data` to an unbuffered file; the system may take it in pieces."""
     view = memoryview(data)
     while view:

@@ -29,7 +29,7 @@ _NETWORK: Final = (
     failures.ResponseStreamingError,
     failures.FlexibleChecksumError,
     ResponseParserError,
-    ConnectionError,
+    OSError,
     HTTPError,
 )
 _TRANSIENT: Final = {
@@ -104,6 +104,22 @@ def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa:
 
     client.meta.events.register("before-send.s3", sent)
     return client
+
+
+def fill(view: memoryview, body: Any) -> bool:  # noqa: ANN401 - boto3 has no types
+    """Read a response's body into memory that is there; says whether it was enough.
+
+    urllib3's own readinto allocates and copies; the response under it receives in place.
+    """
+    raw = body._raw_stream  # noqa: SLF001 - as said
+    done = 0
+    while done < len(view):
+        count = raw._fp.readinto(view[done:])  # noqa: SLF001 - as said
+        if not count:
+            return False
+        done += count
+    raw.release_conn()
+    return True
 
 
 @contextmanager

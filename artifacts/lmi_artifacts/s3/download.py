@@ -16,13 +16,14 @@ from typing import Final
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import ManifestFile
 from lmi_artifacts.s3.client import Refused
+from lmi_artifacts.s3.ranges import PART, Buffers, RangeFile
 from lmi_artifacts.s3.store import Store
 from lmi_artifacts.s3.upload import Progress
 
-_PART: Final = 8 * 2**20
-_AHEAD: Final = 8
-_WORKERS: Final = 6
+AHEAD: Final = 8
 _CHUNK: Final = 2**20
+Piece = tuple[memoryview, int]
+"""A part's buffer, and how much of it is the part."""
 
 
 class Downloader:
@@ -38,20 +39,21 @@ class Downloader:
         self._store = store
         self._folder = folder
         self._progress = progress
-        self._pool = ThreadPoolExecutor(_WORKERS)
+        self._pool = ThreadPoolExecutor(AHEAD)
         self._partial: Path | None = None
         self._begun: dict[str, int] = {}
-        self._descriptors: dict[str, int] = {}
+        self._files: dict[str, RangeFile] = {}
         self._lock = Lock()
         self._ranges: Iterator[tuple[ManifestFile, int, int]] = iter(())
-        self._ahead: deque[Future[bytes]] = deque()
+        self._ahead: deque[Future[Piece]] = deque()
+        self._buffers = Buffers()
 
     def close(self) -> None:
         """Give up what is still on its way."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        for out in self._files.values():
+            out.close()
+        self._files.clear()
 
     def announce(self, files: Sequence[ManifestFile], partial: Path | None) -> None:
         """Say which files will be fetched, in this order.
@@ -67,7 +69,7 @@ class Downloader:
     def _keep_beginning(self, file: ManifestFile) -> int:
         """Cut what a killed pull left of a file to what is surely whole; give its size.
 
-        Parts are written out of order, but never further ahead than `_AHEAD` parts.
+        Parts are written out of order, but never further ahead than `AHEAD` parts.
         """
         if self._partial is None:
             return 0
@@ -76,58 +78,62 @@ class Downloader:
             size = path.stat().st_size
         except OSError:
             return 0
-        kept = max(0, min(size, file.size) // _PART - _AHEAD) * _PART
+        kept = max(0, min(size, file.size) // PART - AHEAD) * PART
         os.truncate(path, kept)
         return kept
 
     def _cut(self, files: Sequence[ManifestFile]) -> Iterator[tuple[ManifestFile, int, int]]:
         for file in files:
-            for start in range(self._begun[file.path], file.size, _PART):
-                yield file, start, min(_PART, file.size - start)
+            for start in range(self._begun[file.path], file.size, PART):
+                yield file, start, min(PART, file.size - start)
 
     def _beginning(self, file: ManifestFile) -> Path:
         name = hashlib.sha256(f"{file.path}\n{file.sha256}".encode()).hexdigest()
         return (self._partial or Path()) / f"{name}.beginning"
 
     def _fill(self) -> None:
-        while len(self._ahead) < _AHEAD:
+        while len(self._ahead) < AHEAD:
             following = next(self._ranges, None)
             if following is None:
                 return
             file, start, length = following
-            self._ahead.append(self._pool.submit(self._read, file, start, length))
+            work = (file, start, length, self._buffers.take())
+            self._ahead.append(self._pool.submit(self._read, *work))
 
-    def _read(self, file: ManifestFile, start: int, length: int) -> bytes:
+    def _read(self, file: ManifestFile, start: int, length: int, buffer: memoryview) -> Piece:
         try:
-            data = self._store.read_range(self._folder + file.path, start, length)
+            self._store.read_into(self._folder + file.path, start, buffer[:length])
         except Refused as error:
             words = {404: "is missing", 416: "has another size than the manifest says"}
             why = words.get(error.status, error.code)
             raise ArtifactRefused(self._folder + file.path, [why]) from None
         if self._partial is not None:
-            _write_at(self._open(file), data, start)
-        return data
+            self._open(file).write(buffer, length, start)
+        return buffer, length
 
-    def _open(self, file: ManifestFile) -> int:
+    def _open(self, file: ManifestFile) -> RangeFile:
         with self._lock:
-            descriptor = self._descriptors.get(file.path)
-            if descriptor is None:
-                descriptor = os.open(self._beginning(file), os.O_RDWR | os.O_CREAT, 0o644)
-                self._descriptors[file.path] = descriptor
-            return descriptor
+            out = self._files.get(file.path)
+            if out is None:
+                out = self._files[file.path] = RangeFile(self._beginning(file), file.size)
+            return out
 
-    def pieces(self, file: ManifestFile, begun: int = 0) -> Iterator[bytes]:
-        """Give an announced file's bytes from `begun` on, in order, unverified."""
+    def pieces(self, file: ManifestFile, begun: int = 0) -> Iterator[memoryview]:
+        """Give an announced file's bytes from `begun` on, in order, unverified.
+
+        A piece is only good until the next one is asked for.
+        """
         position = begun
         while position < file.size:
             self._fill()
-            piece = self._ahead.popleft().result()
+            buffer, length = self._ahead.popleft().result()
             self._fill()
-            self._progress(len(piece))
-            position += len(piece)
-            yield piece
+            self._progress(length)
+            position += length
+            yield buffer[:length]
+            self._buffers.give_back(buffer)
 
-    def read(self, file: ManifestFile, put: Callable[[bytes], object]) -> None:
+    def read(self, file: ManifestFile, put: Callable[[memoryview], object]) -> None:
         """Give an announced file to `put`, piece by piece, verified at its end.
 
         Raises:
@@ -150,25 +156,23 @@ class Downloader:
         begun = self._begun[file.path]
         out = self._open(file)
         hashed = hashlib.sha256()
-        for start in range(0, begun, _CHUNK):
-            hashed.update(os.pread(out, _CHUNK, start))
+        if begun:
+            _hash_beginning(self._beginning(file), begun, hashed)
         for piece in self.pieces(file, begun):
             hashed.update(piece)
         if hashed.hexdigest() != file.sha256:
-            os.truncate(out, 0)
+            os.truncate(self._beginning(file), 0)
             why = "its sha256 is not the manifest's"
             if begun:
                 why += "; the beginning that an earlier pull left was removed: pull again"
             raise ArtifactRefused(self._folder + file.path, [why])
-        os.fchmod(out, 0o755 if file.executable else 0o644)
-        os.fsync(out)
+        out.finish(0o755 if file.executable else 0o644)
         with self._lock:
-            os.close(self._descriptors.pop(file.path))
+            self._files.pop(file.path).close()
         self._beginning(file).rename(target)
 
 
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+def _hash_beginning(path: Path, size: int, hashed: "hashlib._Hash") -> None:
+    with path.open("rb") as stream:
+        for start in range(0, size, _CHUNK):
+            hashed.update(stream.read(min(_CHUNK, size - start)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lmi_artifacts.bundle import Content, read_checked, write_stream
+from lmi_artifacts.bundle import Content, Data, read_checked, write_stream
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused, RegistryUnavailable
 from lmi_artifacts.manifest import Manifest, ManifestFile
@@ -152,7 +152,7 @@ def _remember(job: Job, file: ManifestFile) -> None:
 def pack_from(job: Job, tree: Path) -> None:
     """Send model.tar.gz, compressed while it is sent; no copy on any disk."""
 
-    def content(file: ManifestFile, put: Callable[[bytes], object]) -> None:
+    def content(file: ManifestFile, put: Callable[[Data], object]) -> None:
         read_checked(tree / file.path, file, put)
 
     pack(job, content)

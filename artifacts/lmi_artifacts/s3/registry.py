@@ -263,7 +263,7 @@ class S3Registry(S3Upkeep):
     @contextmanager
     def _downloader(
         self, ref: ArtifactRef, manifest: Manifest
-    ) -> Iterator[Callable[[ManifestFile, Callable[[bytes], object]], None]]:
+    ) -> Iterator[Callable[[ManifestFile, Callable[[memoryview], object]], None]]:
         """Give a reader of an artifact's files, in the manifest's order, verified, in parallel."""
         loader = Downloader(self.store, keys.tree(ref), self.progress)
         try:

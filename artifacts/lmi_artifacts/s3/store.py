@@ -9,13 +9,14 @@ is 412; 409 asks for another try; If-Match on an absent key is 404 on AWS and 41
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final
 
 from lmi_artifacts.errors import RegistryTransient
 from lmi_artifacts.s3.address import Address
-from lmi_artifacts.s3.client import Refused, make_client, translated
+from lmi_artifacts.s3.client import Refused, fill, make_client, translated
 
 SMALL: Final = 64 * 2**20
 COPY_LIMIT: Final = 5 * 2**30
@@ -218,28 +219,26 @@ class Store:
 
     # ---------------------------------------------------------------- big objects
 
-    def read_range(self, key: str, start: int, length: int, etag: str | None = None) -> bytes:
-        """Read `length` bytes of one version of an object.
+    def read_into(self, key: str, start: int, view: memoryview, etag: str | None = None) -> None:
+        """Fill `view` with one version of an object, from `start` on.
 
         Raises:
             Refused: the object is absent (404), another one (412), or shorter (416).
             RegistryTransient: the answer was cut short, more often than it was tried again.
         """
-        span = f"bytes={start}-{start + length - 1}"
+        span = f"bytes={start}-{start + len(view) - 1}"
         extra = {} if etag is None else {"IfMatch": etag}
         for attempt in range(_ATTEMPTS):
             try:
                 answer = self.call("GetObject", "get_object", key, Range=span, **extra)
-                with translated(self.address, "GetObject", key):
-                    data: bytes = answer["Body"].read()
+                with translated(self.address, "GetObject", key), closing(answer["Body"]) as body:
+                    if answer["ContentLength"] != len(view):
+                        raise Refused("InvalidRange", 416)
+                    if fill(view, body):
+                        return
             except RegistryTransient:
                 if attempt == _ATTEMPTS - 1:
                     raise
-            else:
-                if len(data) == length:
-                    return data
-                if answer["ContentLength"] != length:
-                    raise Refused("InvalidRange", 416)
             time.sleep(_PAUSE * 2**attempt)
         raise RegistryTransient(f"{self.address.url}/{key}", "answers are always cut short")
 

@@ -60,6 +60,7 @@ def fetch_bucket(url: str, files: Mapping[str, JSONValue], out: Path) -> None:
     from lmi_artifacts.s3.store import Store  # noqa: PLC0415 - as above
 
     store = Store(parse_address(url))
+    buffer = memoryview(bytearray(_PART))
     for name, entry in sorted(files.items()):
         if not isinstance(entry, Mapping) or not isinstance(entry["size"], int):
             raise TypeError(name)
@@ -68,9 +69,10 @@ def fetch_bucket(url: str, files: Mapping[str, JSONValue], out: Path) -> None:
         try:
             with (out / name).open("xb") as writer:
                 for start in range(0, size, _PART):
-                    data = store.read_range(name, start, min(_PART, size - start), etag)
-                    hashed.update(data)
-                    writer.write(data)
+                    piece = buffer[: size - start]
+                    store.read_into(name, start, piece, etag)
+                    hashed.update(piece)
+                    writer.write(piece)
         except Refused:
             why = "it has another ETag than when the build was planned"
             raise ModelFault(f"{name} at {_shown(url)} has changed", why, "run again") from None
