@@ -7,17 +7,19 @@ objects?
 
 import argparse
 import contextlib
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from faulty_proxy import FaultyProxy
@@ -27,48 +29,82 @@ from lmi_artifacts.errors import ArtifactsError
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import open_registry
+from lmi_artifacts.s3 import download, publishing, upload
+from lmi_artifacts.s3.registry import S3Registry
 from lmi_artifacts.tree import check_tree, scan_tree
 
 POINTS = (
     "before the first part", "between parts", "between complete and manifest",
     "between manifest and tag", "during gc",
 )  # fmt: skip
-_CHILD = """
-import os, signal, sys
-from pathlib import Path
-from lmi_artifacts.errors import ArtifactsError
-from lmi_artifacts.manifest import Manifest
-from lmi_artifacts.reference import ArtifactRef
-from lmi_artifacts.registry import open_registry
-verb, url, tree, manifest, point, skip = sys.argv[1:]
-registry = open_registry(url)
-left = int(skip)
-def stop(where):
-    global left
-    if where == point:
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-sealed = Manifest.parse(Path(manifest).read_bytes())
-try:
-    if verb == "publish":
-        registry.checkpoint = stop
-        registry.publish(Path(tree), sealed, tags=["t"], action_key="1" * 64)
-    elif verb == "pull":
-        registry.progress = lambda count: stop("between parts")
-        registry.pull(ArtifactRef(name=sealed.name, digest=sealed.digest), Path(tree))
-    else:
-        delete = registry.store.delete
-        def counted(keys):
-            for key in keys:
-                stop("during gc")
-                delete([key])
-        registry.store.delete = counted
-        registry.collect_garbage(older_than=0, dry_run=False)
-except ArtifactsError as error:
-    print(type(error).__name__, str(error)[:200].replace("\\n", " "), file=sys.stderr)
-    sys.exit(3)
-"""
+SMALL_PART = 5 * 2**20  # the smallest that S3 takes
+WEIGHTS = 11_000_000  # three parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """What a child does, and where it ends: at the point, after `skip` times of passing it."""
+
+    verb: Literal["publish", "pull", "gc"]
+    url: str
+    tree: Path
+    manifest: Manifest
+    point: str = ""
+    skip: int = 0
+    victim: int = 0
+    """Process group to kill there; 0 is the child itself."""
+
+    def run(self, log: int) -> None:
+        """Do it, in a child."""
+        os.dup2(log, 2)
+        registry = open_registry(self.url)
+        assert isinstance(registry, S3Registry)
+        try:
+            match self.verb:
+                case "publish":
+                    registry.checkpoint = self._stop_after()
+                    registry.publish(self.tree, self.manifest, tags=["t"], action_key="1" * 64)
+                case "pull":
+                    stop = self._stop_after()
+                    registry.progress = lambda _: stop("between parts")
+                    registry.pull(_ref(self.manifest), self.tree)
+                case "gc":
+                    _delete_singly(registry, self._stop_after())
+                    registry.collect_garbage(older_than=0, dry_run=False)
+        except ArtifactsError as error:
+            sys.stderr.write(f"{type(error).__name__} {str(error)[:200]!r}\n")
+            sys.exit(3)
+
+    def _stop_after(self) -> Callable[[str], None]:
+        left = self.skip
+
+        def stop(where: str) -> None:
+            nonlocal left
+            if where != self.point:
+                return
+            left -= 1
+            if left == -1:
+                if self.victim:
+                    os.killpg(self.victim, signal.SIGKILL)
+                else:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return stop
+
+
+def _delete_singly(registry: S3Registry, stop: Callable[[str], None]) -> None:
+    delete = registry.store.delete
+
+    def counted(keys: Sequence[str]) -> None:
+        for key in keys:
+            stop("during gc")
+            delete([key])
+
+    registry.store.delete = counted  # type: ignore[method-assign] - so that a kill falls between
+
+
+def _ref(manifest: Manifest) -> ArtifactRef:
+    return ArtifactRef(name=manifest.name, digest=manifest.digest)
 
 
 class Chaos:
@@ -81,59 +117,57 @@ class Chaos:
         self.server = Server(kind="seaweed", endpoint=self.weed.endpoint)
         self.log = (work / "children.log").open("wb")
         self.ends: Counter[str] = Counter()
+        self.kills: Counter[str] = Counter()
         self.runs = self.incomplete = self.wrong = self.rubbish = 0
 
-    def tree(self, number: int) -> tuple[Path, Path, Manifest]:
-        """A new tree: a file of three parts, small ones, and its manifest."""
+    def tree(self, number: int) -> tuple[Path, Manifest]:
+        """A new tree: a file of some parts, small ones, and its manifest."""
         tree = self.work / f"tree{number}"
         tree.mkdir()
-        (tree / "weights.safetensors").write_bytes(self.random.randbytes(20_000_000))
+        (tree / "weights.safetensors").write_bytes(self.random.randbytes(WEIGHTS))
         for name in ("a", "b", "c"):
             (tree / name).write_bytes(self.random.randbytes(3000))
         manifest = Manifest(
             name="chaos", recipe={}, toolchain={}, build_key=str(number), steps={}, serving={},
             licence=None, simulated=False, files=scan_tree(tree),
         )  # fmt: skip
-        sealed = self.work / f"tree{number}.json"
-        sealed.write_bytes(manifest.to_bytes())
-        return tree, sealed, manifest
-
-    def child(self, *argv: str) -> subprocess.Popen[bytes]:
-        """A publisher, puller or collector in a process of its own."""
-        return subprocess.Popen([sys.executable, "-c", _CHILD, *argv], stderr=self.log)
+        return tree, manifest
 
     def run(self, number: int, point: str, *, faulty: bool) -> None:
         """One round: publish and pull while things fail, then look."""
         self.runs += 1
         bucket = Bucket(self.server)
-        tree, sealed, manifest = self.tree(number)
+        tree, manifest = self.tree(number)
         got = self.work / "got"
         shutil.rmtree(got, ignore_errors=True)
         got.mkdir()
         with self._network(bucket, number, faulty=faulty) as url:
-            skip = str(self.random.randrange(3) if point == "between parts" else 0)
-            publish = ["publish", url, str(tree), str(sealed)]
-            ended = self._end(self.child(*publish, "" if faulty else point, skip))
+            skip = self.random.randrange(3) if point == "between parts" else 0
+            victim = self.weed.process.pid if number % 3 == 2 and not faulty else 0
+            self.kills["server" if victim else "publisher or gc"] += not faulty
+            publish = Act(verb="publish", url=url, tree=tree, manifest=manifest)
+            first = replace(publish, point=point, skip=skip, victim=victim)
+            ended = self._end(publish if point == "during gc" else first)
             if point == "during gc":
                 bucket.server.client().put_object(
                     Bucket=bucket.bucket, Key="team/models/artifacts/chaos/" + "0" * 64 + "/tree/x"
                 )
-                self._end(self.child("gc", url, "-", str(sealed), point, skip))
+                self._end(replace(first, verb="gc"))
             self._look(bucket, manifest, ended)
-            if self.random.random() < 0.3 and not faulty:
-                self.weed.kill()
-                self.weed.start()
-            for _ in range(6):  # again, as a person or a pipeline would
-                if self._end(self.child(*publish, "", "0")) == 0:
-                    break
-            pull = ["pull", url, str(got / "tree"), str(sealed)]
-            self._end(self.child(*pull, "between parts", str(self.random.randrange(3))))
-            for _ in range(6):
-                if self._end(self.child(*pull, "", "0")) == 0:
-                    break
+            self._until_done(publish)
+            pull = Act(verb="pull", url=url, tree=got / "tree", manifest=manifest)
+            self.kills["puller"] += not faulty
+            self._end(replace(pull, point="between parts", skip=self.random.randrange(3)))
+            self._until_done(pull)
         self._verify(bucket, manifest, got)
         for path in (tree, got):
             shutil.rmtree(path)
+
+    def _until_done(self, act: Act) -> None:
+        """Again, as a person or a pipeline would."""
+        for _ in range(6):
+            if self._end(act) == 0:
+                return
 
     @contextlib.contextmanager
     def _network(self, bucket: Bucket, seed: int, *, faulty: bool) -> Iterator[str]:
@@ -147,12 +181,23 @@ class Chaos:
             proxy.close()
             self.ends.update({f"fault {kind}": count for kind, count in proxy.faults.items()})
 
-    def _end(self, child: subprocess.Popen[bytes]) -> int:
-        try:
-            code = child.wait(300)
-        except subprocess.TimeoutExpired:
+    def _end(self, act: Act) -> int:
+        """Run a child to its end; a server that it killed is started again meanwhile."""
+        child = multiprocessing.get_context("fork").Process(
+            target=act.run, args=(self.log.fileno(),)
+        )
+        child.start()
+        deadline = time.monotonic() + 300
+        while child.exitcode is None and time.monotonic() < deadline:
+            if self.weed.process.poll() is not None:
+                self.weed.start()
+            child.join(0.05)
+        if child.exitcode is None:
             child.kill()
-            code = child.wait()
+            child.join()
+        if self.weed.process.poll() is not None:
+            self.weed.start()
+        code = child.exitcode or 0
         words = {0: "done", 3: "said an error", -signal.SIGKILL: "was killed"}
         self.ends[words.get(code, f"ended with {code}")] += 1
         return code
@@ -184,8 +229,7 @@ class Chaos:
             sys.stderr.write(f"wrong bytes: {error}\n")
         registry = open_registry(bucket.url)
         registry.collect_garbage(older_than=-1, dry_run=False)
-        ref = ArtifactRef(name=manifest.name, digest=manifest.digest)
-        left = sorted(set(bucket.stored_keys()) - _live(ref, manifest, bucket))
+        left = sorted(set(bucket.stored_keys()) ^ _live(_ref(manifest), manifest, bucket))
         uploads = bucket.server.client().list_multipart_uploads(Bucket=bucket.bucket)
         if left or uploads.get("Uploads"):
             self.rubbish += 1
@@ -200,7 +244,7 @@ def _live(ref: ArtifactRef, manifest: Manifest, bucket: Bucket) -> set[str]:
     times = {
         key for key in bucket.stored_keys() if key.startswith(f"{base}index/names/{ref.name}/")
     }
-    assert len(times) <= 20
+    assert 1 <= len(times) <= 20
     return times | {
         *(f"{home}tree/{file.path}" for file in manifest.files),
         f"{home}tree/lmi-artifact.json",
@@ -223,6 +267,7 @@ def main() -> int:
     asked = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     os.environ |= {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    download.PART = upload.PART = publishing.PART = SMALL_PART  # type: ignore[misc, attr-defined]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="chaos") as folder:
         chaos = Chaos(Path(folder), asked.seed)
@@ -244,6 +289,8 @@ def main() -> int:
         sys.stderr.write(f"  {count:5} {line}\n")
     for what, count in sorted(chaos.ends.items()):
         print(f"  {count:5} {what}")
+    for what, count in sorted(chaos.kills.items()):
+        print(f"  {count:5} kill -9 of the {what}")
     print(f"  {chaos.rubbish} buckets with more or less than the live objects after gc")
     print(f"  {time.monotonic() - started:.0f} s")
     print(

@@ -141,6 +141,10 @@ def translated(address: Address, operation: str, key: str = "") -> Iterator[None
         raise RegistryMisconfigured(
             address.url, f"{cause} AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a role"
         ) from None
+    except failures.EndpointConnectionError:
+        where = address.endpoint or "AWS, from here"
+        cause = f"nothing answers at {where}; correct ?endpoint= or the network, or try later"
+        raise RegistryMisconfigured(url, cause) from None
     except _NETWORK as error:
         cause = f"{operation} got no whole answer ({type(error).__name__}); try again"
         raise RegistryTransient(url, cause) from None
