@@ -120,6 +120,8 @@ def _empty(server: Server, bucket: str) -> None:
         s3.delete_objects(
             Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in items]}
         )
+    s3.delete_bucket(Bucket=bucket)  # SeaweedFS gives a disk's room back with the bucket
+    s3.create_bucket(Bucket=bucket)
 
 
 def _transfers(

@@ -33,7 +33,7 @@ from lmi_artifacts.files import fsync_folder, link_new, write_new
 from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
 from lmi_artifacts.pointers import Actions, Tags
-from lmi_artifacts.pulling import for_rank, pull_tar_gz, pull_tree
+from lmi_artifacts.pulling import for_rank, pull_tar_gz, pull_tree, refuse_remote_code
 from lmi_artifacts.reference import ArtifactRef, parse_reference
 from lmi_artifacts.registry import (
     GARBAGE_SECONDS,
@@ -246,11 +246,18 @@ class FolderRegistry(FolderUpkeep):
             _verify_tar(path, ref)
 
     def pull(
-        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+        self,
+        ref: ArtifactRef,
+        dest: Path,
+        *,
+        layout: Layout = "prefix",
+        rank: int | None = None,
+        trust_remote_code: bool = False,
     ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol."""
         manifest = self.manifest(ref)
         self.refuse_revoked(ref)
+        refuse_remote_code(manifest, trusted=trust_remote_code)
         home = self._home(ref)
         match layout:
             case "prefix":

@@ -15,14 +15,15 @@ from lmi_artifacts.errors import ReferenceInvalid
 
 # x86-64 psABI levels; a machine of a level runs what lower ones need.
 _LEVELS: Final = ("x86-64", "x86-64-v2", "x86-64-v3", "x86-64-v4")
-# CPU instance families by their processors' level (Skylake and later Xeons and Zen 4 have AVX-512;
-# Zen 2 and 3 have AVX2). Not held against AWS's own pages; the loader compares the processor's
-# flags before it loads, so that a wrong entry here costs a refusal and never a crash.
-_CPU_FAMILIES: Final = {
-    "c5": 3, "m5": 3, "m5d": 3, "r5": 3, "r5d": 3, "c5d": 3, "c6i": 3, "m6i": 3, "m6id": 3,
-    "c7i": 3, "m7i": 3, "r7i": 3, "r6i": 3, "c7a": 3, "m7a": 3, "r7a": 3, "c6a": 2, "m6a": 2,
-    "c5a": 2, "m5a": 2, "t3": 2,
-}  # fmt: skip
+# SageMaker's x86-64 families without accelerators that are Intel's (EC2 DescribeInstanceTypes as
+# shipped in moto 5.2.5) and of the fifth generation or later: Xeon Scalable, whose every generation
+# has AVX-512 F, BW, CD, DQ and VL. Read: Platinum 8175M in m5 and r5, and the flags of c6i in
+# /proc/cpuinfo. A loader compares the processor's flags before it loads, so that a wrong row here
+# costs a refusal and never a crash.
+_XEON_SCALABLE: Final = frozenset(
+    {"c5", "c5d", "c6i", "c6in", "c7i", "m5", "m5d", "m6i", "m7i", "r5", "r5d", "r6i", "r7i"}
+)
+# Made from the recipes' instance types by `make fmt`.
 _TABLE: Final = Path(__file__).with_name("machines.json")
 
 
@@ -141,8 +142,8 @@ def find_machine(name: str) -> Machine:
             devices=int(row.get("cores", row.get("devices", 0))),
         )
     parts = name.split(".")
-    if len(parts) == 3 and parts[0] == "ml" and parts[1] in _CPU_FAMILIES:  # noqa: PLR2004 - ml.family.size
-        return Machine(name=name, march=_LEVELS[_CPU_FAMILIES[parts[1]]])
+    if len(parts) == 3 and parts[0] == "ml" and parts[1] in _XEON_SCALABLE:  # noqa: PLR2004 - ml.family.size
+        return Machine(name=name, march="x86-64-v4")
     from difflib import get_close_matches  # noqa: PLC0415 - only a failure needs it
 
     near = get_close_matches(name, [*known, *_LEVELS, "host"], n=3)

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,19 @@ def for_rank(manifest: Manifest, rank: int | None) -> Manifest:
         raise ArtifactRefused(f"{manifest.name}@{manifest.digest}", [f"no rank {rank}: {there}"])
     kept = tuple(one for one in manifest.files if not ranks[one.path] or rank in ranks[one.path])
     return replace(manifest, files=kept)
+
+
+def runs_remote_code(manifest: Manifest) -> bool:
+    """Whether an artifact's recipe lets the model's repository run code."""
+    model = manifest.recipe.get("model")
+    return isinstance(model, Mapping) and model.get("trust_remote_code") is True
+
+
+def refuse_remote_code(manifest: Manifest, *, trusted: bool) -> None:
+    """Raise ArtifactRefused where the model's own code would run and nobody said yes to it."""
+    if runs_remote_code(manifest) and not trusted:
+        why = "its model runs code of its own repository; say --trust-remote-code"
+        raise ArtifactRefused(f"{manifest.name}@{manifest.digest}", [why])
 
 
 def pull_tree(

@@ -197,7 +197,13 @@ class Registry(Protocol):
         """
 
     def pull(
-        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+        self,
+        ref: ArtifactRef,
+        dest: Path,
+        *,
+        layout: Layout = "prefix",
+        rank: int | None = None,
+        trust_remote_code: bool = False,
     ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; resumes a killed pull.
 
@@ -206,8 +212,10 @@ class Registry(Protocol):
             dest: the folder for `prefix`, the file for `tar.gz`.
             layout: the form to get it in.
             rank: leave out the files of other ranks; only for `prefix`.
+            trust_remote_code: take an artifact whose model runs code of its own repository.
 
         Raises:
+            ArtifactRefused: it runs such code, and nobody said that it may.
             PullFailed: `dest` holds something else, or cannot be written.
         """
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from lmi_artifacts.errors import ArtifactRefused, ArtifactsError
 from lmi_artifacts.machine import Machine
 from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.pulling import runs_remote_code
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Candidate, Registry
 from lmi_artifacts.trust import Demand, refusals
@@ -124,9 +125,3 @@ def _closely(
         reasons.append("its model runs code of its own repository; say --trust-remote-code")
     reasons += refusals(ref, said.statements, wish.demands, wish.keys)
     return manifest, reasons
-
-
-def runs_remote_code(manifest: Manifest) -> bool:
-    """Whether an artifact's recipe lets the model's repository run code."""
-    model = manifest.recipe.get("model")
-    return isinstance(model, dict) and model.get("trust_remote_code") is True

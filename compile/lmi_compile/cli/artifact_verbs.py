@@ -12,7 +12,7 @@ from lmi_artifacts.registry import Layout, Summary
 from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
 from lmi_compile.cli.progress import meter
-from lmi_compile.cli.registry_verbs import keys_option
+from lmi_compile.cli.registry_verbs import keys_option, remote_code_option
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
 
@@ -112,6 +112,7 @@ def show(
 )
 @click.option("--rank", type=click.IntRange(0), help="Leave out the files of other ranks.")
 @click.option("--require", default="", help="Demands: signed,verified,proven.")
+@remote_code_option
 @keys_option
 @settings_options
 @voice_options
@@ -122,6 +123,7 @@ def pull(
     layout: Layout,
     rank: int | None,
     require: str,
+    trust_remote_code: bool,
     keys: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
@@ -138,7 +140,13 @@ def pull(
         if problems:
             raise ArtifactRefused(str(artifact), problems)
     with meter(console, registry, f"pulling {artifact.name}"):
-        pulled = registry.pull(artifact, Path(destination), layout=layout, rank=rank)
+        pulled = registry.pull(
+            artifact,
+            Path(destination),
+            layout=layout,
+            rank=rank,
+            trust_remote_code=trust_remote_code,
+        )
     console.line("up to date" if pulled.up_to_date else f"{pulled.fetched} files fetched")
     if as_json:
         console.json(

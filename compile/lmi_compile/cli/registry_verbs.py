@@ -24,6 +24,9 @@ keys_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A trusted public key (PEM); may be repeated.",
 )
+remote_code_option = click.option(
+    "--trust-remote-code", is_flag=True, help="Accept a model that runs its own code."
+)
 
 
 @click.command()
@@ -33,7 +36,7 @@ keys_option = click.option(
 @click.option("--quantization", help="Method that it must have; `none` for unquantised.")
 @click.option("--tag", default="prod", show_default=True, help="Tag that promotions move.")
 @click.option("--require", default="verified,proven", show_default=True, help="Demands.")
-@click.option("--trust-remote-code", is_flag=True, help="Accept a model that runs its own code.")
+@remote_code_option
 @keys_option
 @settings_options
 @voice_options

@@ -1,11 +1,13 @@
 """Choosing, promoting, rolling back, revoking, comparing, copying: on a folder registry."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lmi_artifacts import machine
 from lmi_artifacts.errors import (
     ArtifactNotFound,
     ArtifactRefused,
@@ -78,8 +80,17 @@ def test_machines_are_found_by_name() -> None:
         find_machine("ml.g5.12xlarg")
 
 
+def test_every_machine_is_one_that_sagemaker_has() -> None:
+    import botocore.session  # noqa: PLC0415 - AWS's own list of names
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    names = set(model.shape_for("ProductionVariantInstanceType").enum)
+    assert set(json.loads(machine._TABLE.read_text())) <= names
+    assert {name.split(".")[1] for name in names} >= machine._XEON_SCALABLE
+
+
 @pytest.mark.parametrize(
-    ("hardware", "machine", "why"),
+    ("hardware", "name", "why"),
     [
         ({"march": "x86-64-v3"}, "x86-64-v3", None),
         ({"march": "x86-64-v4"}, "x86-64-v3", "needs a x86-64-v4 CPU"),
@@ -87,13 +98,15 @@ def test_machines_are_found_by_name() -> None:
         ({"sm": [80, 90]}, "ml.g5.12xlarge", "compiled for SM 80, 90; there is SM 86"),
         ({"sm": 86}, "x86-64-v3", "there is no CUDA device"),
         ({"sm": 86, "devices": 8}, "ml.g5.12xlarge", "needs 8 devices; ml.g5.12xlarge has 4"),
+        ({"sm": 86, "gpu": "A10G", "gpus": 4}, "ml.g5.12xlarge", None),
+        ({"sm": 86, "gpu": "A10G", "gpus": 4}, "ml.g5.2xlarge", "needs 4 devices"),
         ({"target": "inf2", "neuron_cores": 2}, "ml.inf2.8xlarge", None),
         ({"target": "trn1", "neuron_cores": 2}, "ml.inf2.8xlarge", "compiled for trn1"),
         ({"qubits": 3}, "x86-64-v4", "which this program does not know"),
     ],
 )
-def test_hardware_decides(hardware: dict[str, object], machine: str, why: str | None) -> None:
-    found = find_machine(machine).refusals({"hardware": hardware}, None)  # type: ignore[dict-item]
+def test_hardware_decides(hardware: dict[str, object], name: str, why: str | None) -> None:
+    found = find_machine(name).refusals({"hardware": hardware}, None)  # type: ignore[dict-item]
     assert (not found) if why is None else (len(found) == 1 and why in found[0])
 
 
