@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--pack-size", type=float, default=0.2, help="GB to pack")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rss", type=float, default=0.0, help="then once with so many GB")
+    parser.add_argument("--down", action="store_true", help="upload once, alternate downloads")
     asked = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     os.environ |= {"AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -207,7 +208,11 @@ def main() -> None:
             tree = work / "tree"
             _make(tree, int(asked.size * 1e9))
             sealed = _seal(tree, "bench")
-            found |= _alternate(_transfers(server, work, tree, sealed), asked.rounds)
+            jobs = _transfers(server, work, tree, sealed)
+            if asked.down:
+                up = {name: jobs.pop(name) for name in ("publish", "s5cmd up", "boto3 up")}
+                found |= _alternate(up, 1)
+            found |= _alternate(jobs, asked.rounds)
             shutil.rmtree(tree)
             shutil.rmtree(work / "down", ignore_errors=True)
         if asked.pack_size:

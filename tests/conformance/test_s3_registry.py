@@ -4,7 +4,7 @@ import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler
 from multiprocessing.synchronize import Barrier as BarrierType
 from pathlib import Path
@@ -293,13 +293,16 @@ def test_every_edited_field_of_the_manifest_is_refused(
     registry = open_registry(bucket.url)
     ref = registry.publish(tree, manifest).ref
     stored = bucket.stored(ref, "manifest.json")
+    assert manifest.serving
+    assert manifest.recipe
     edited = [
         replace(manifest, recipe={}), replace(manifest, toolchain={"x": 1}),
         replace(manifest, build_key="1"), replace(manifest, steps={"a": "b"}),
         replace(manifest, serving={}), replace(manifest, licence={"id": "mit"}),
         replace(manifest, simulated=True), replace(manifest, files=manifest.files[1:]),
-        replace(manifest, name="other"),
+        replace(manifest, name="other"), replace(manifest, format_version=2),
     ]  # fmt: skip
+    assert len(edited) == len(fields(manifest))
     for other in edited:
         stored.write_bytes(other.to_bytes())
         with pytest.raises(ArtifactRefused, match="was changed"):
