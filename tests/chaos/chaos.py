@@ -263,6 +263,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--each", type=int, default=20, help="kills at each of the five points")
     parser.add_argument("--faulty", type=int, default=20, help="runs behind the faulty proxy")
+    parser.add_argument("--only", action="append", choices=POINTS, help="kill there only")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
@@ -273,7 +274,7 @@ def main() -> int:
         chaos = Chaos(Path(folder), asked.seed)
         try:
             number = 0
-            for point in POINTS:
+            for point in asked.only or POINTS:
                 for _ in range(asked.each):
                     chaos.run(number, point, faulty=False)
                     number += 1
