@@ -26,15 +26,15 @@ from lmi_artifacts.errors import (
     ArtifactNotFound,
     ArtifactRefused,
     PublishFailed,
-    ReferenceAmbiguous,
     RegistryUnavailable,
 )
 from lmi_artifacts.files import fsync_folder, link_new, write_new
+from lmi_artifacts.finding import Finding
 from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
 from lmi_artifacts.pointers import Actions, Tags
 from lmi_artifacts.pulling import for_rank, pull_tar_gz, pull_tree, refuse_remote_code
-from lmi_artifacts.reference import ArtifactRef, parse_reference
+from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import (
     GARBAGE_SECONDS,
     Action,
@@ -51,7 +51,7 @@ from lmi_artifacts.tree import check_tree, copy_file
 _THERE = {errno.EEXIST, errno.ENOTEMPTY}
 
 
-class FolderRegistry(FolderUpkeep):
+class FolderRegistry(FolderUpkeep, Finding):
     """The `Registry` Protocol on a folder; any number of processes may share it."""
 
     def __init__(self, root: Path, *, allow_simulated: bool = False) -> None:
@@ -278,26 +278,14 @@ class FolderRegistry(FolderUpkeep):
 
     # ---------------------------------------------------------------- finding
 
-    def resolve(self, text: str) -> ArtifactRef:
-        """Find the one artifact that a reference means; see the Protocol."""
-        wanted = parse_reference(text)
+    def _by_digest(self, prefix: str, name: str | None) -> Sequence[ArtifactRef]:
         with self._reading():
-            names = self._names() if wanted.name is None else (wanted.name,)
-            if wanted.tag is None:
-                prefix = wanted.digest_prefix or ""
-                found = [ref for name in names for ref in self._refs(name, prefix)]
-            else:
-                found = self._tagged(names[0], wanted.tag)
-            if not found:
-                raise ArtifactNotFound(text, self.url, self._nearest(text))
-            if wanted.digest_prefix is not None and len(found) > 1:
-                raise ReferenceAmbiguous(text, sorted(map(str, found)))
-        self.manifest(found[0])
-        return found[0]
+            names = self._names() if name is None else (name,)
+            return [ref for one in names for ref in self._refs(one, prefix)]
 
-    def _tagged(self, name: str, tag: str) -> list[ArtifactRef]:
-        digest = self._tags.read(name, tag)
-        return [] if digest is None else [ArtifactRef(name=name, digest=digest)]
+    def _newest(self, name: str) -> Sequence[ArtifactRef]:
+        with self._reading():
+            return self._refs(name)
 
     def find_action(self, key: str) -> Action | None:
         """Find what a build with this key published, or None."""
@@ -363,7 +351,6 @@ class FolderRegistry(FolderUpkeep):
         return tuple(ref for _, ref in sorted(found, reverse=True))
 
     def _nearest(self, text: str) -> tuple[str, ...]:
-        """Give the references there that look most like one that is not."""
         from difflib import get_close_matches  # noqa: PLC0415 - only a failure needs it
 
         names = self._names()

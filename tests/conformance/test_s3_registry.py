@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from faulty_proxy import FaultyProxy
 from s3servers import Bucket, Server
 
-from lmi_artifacts.digest import digest_bytes
+from lmi_artifacts.digest import canonical_json, digest_bytes
 from lmi_artifacts.errors import (
     ArtifactRefused,
     ArtifactRevoked,
@@ -304,7 +304,7 @@ def test_every_edited_field_of_the_manifest_is_refused(
     ]  # fmt: skip
     assert len(edited) == len(fields(manifest))
     for other in edited:
-        stored.write_bytes(other.to_bytes())
+        stored.write_bytes(canonical_json(other.to_json()))
         with pytest.raises(ArtifactRefused, match="was changed"):
             registry.pull(ref, tmp_path / "dest")
 

@@ -15,8 +15,8 @@ from lmi_artifacts.errors import (
     ArtifactNotFound,
     ArtifactRefused,
     PublishFailed,
-    ReferenceAmbiguous,
 )
+from lmi_artifacts.finding import Finding
 from lmi_artifacts.manifest import Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.pulling import (
@@ -26,7 +26,7 @@ from lmi_artifacts.pulling import (
     pull_tree,
     refuse_remote_code,
 )
-from lmi_artifacts.reference import ArtifactRef, parse_reference
+from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import (
     GARBAGE_SECONDS,
     Action,
@@ -59,7 +59,7 @@ def _no_stop(where: str) -> None:
     del where
 
 
-class S3Registry(S3Upkeep):
+class S3Registry(S3Upkeep, Finding):
     """A registry under one prefix of one bucket; any number of processes may share it.
 
     Attributes:
@@ -331,26 +331,10 @@ class S3Registry(S3Upkeep):
 
     # ---------------------------------------------------------------- finding
 
-    def resolve(self, text: str) -> ArtifactRef:
-        """Find the one artifact that a reference means; see the Protocol. At most 5 requests."""
-        wanted = parse_reference(text)
-        if wanted.tag is not None and wanted.name is not None:
-            digest = self._tags.read(wanted.name, wanted.tag)
-            found = [] if digest is None else [ArtifactRef(name=wanted.name, digest=digest)]
-        elif wanted.digest_prefix is not None:
-            found = list(self._index.by_digest(wanted.digest_prefix, wanted.name))
-            if len(found) > 1:
-                found = [ref for ref in found if self._is_visible(ref)]
-            if len(found) > 1:
-                raise ReferenceAmbiguous(text, sorted(map(str, found)))
-        else:
-            found = self._newest(str(wanted.name))
-        if not found or not (wanted.tag or self._is_visible(found[0])):
-            raise ArtifactNotFound(text, self.url, self._nearest(text))
-        self.manifest(found[0])
-        return found[0]
+    def _by_digest(self, prefix: str, name: str | None) -> Sequence[ArtifactRef]:
+        return [ref for ref in self._index.by_digest(prefix, name) if self._is_visible(ref)]
 
-    def _newest(self, name: str) -> list[ArtifactRef]:
+    def _newest(self, name: str) -> Sequence[ArtifactRef]:
         for ref in self._index.newest(name, 20):
             if self._is_visible(ref):
                 return [ref]
