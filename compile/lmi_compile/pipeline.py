@@ -121,13 +121,13 @@ def build(
 
 
 def prepare(plan: Plan, tools: Tools) -> None:
-    """Before any step: this machine has what the toolchain needs; a missing device may be here now.
+    """Before any step: this machine has what the toolchain needs; what it lacked may be here now.
 
     Raises:
         EnvironmentFault: something is missing.
     """
     plan.backend.preflight(plan.order)
-    _forget_missing_device(plan, tools.workspace)
+    _forget_tentative(plan, tools.workspace)
 
 
 def finish(plan: Plan, tools: Tools, *, allow_unverified: bool = False) -> Build:
@@ -169,15 +169,15 @@ def finish(plan: Plan, tools: Tools, *, allow_unverified: bool = False) -> Build
     )
 
 
-def _forget_missing_device(plan: Plan, workspace: Workspace) -> None:
-    """Let a verdict that waits for a device be tried again: this machine may have one."""
-    judged = workspace.find(plan.keys["judge"])
-    if judged is None:
-        return
-    verdict = _read(judged / "verdict.json")
-    if verdict["decision"] == "UNVERIFIED" and verdict.get("verified_on_device") is False:
-        for name in ("candidate", "judge"):
-            workspace.discard(plan.keys[name])
+def _forget_tentative(plan: Plan, workspace: Workspace) -> None:
+    """Let what another machine could not do wholly be tried here, with all that rests on it."""
+    forgotten: set[str] = set()
+    for planned in plan.steps:
+        step, found = planned.step, workspace.find(planned.key)
+        tentative = found and step.tentative and (found / step.tentative).exists()
+        if found and (tentative or forgotten.intersection(step.needs)):
+            workspace.discard(planned.key)
+            forgotten.add(step.name)
 
 
 def already_published(plan: Plan, registry: Registry, *, rehash: bool) -> Build | None:

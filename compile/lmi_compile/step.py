@@ -72,6 +72,8 @@ class Step:
             outside the key.
         explain: `package.module:function` that turns a foreign tool's last words into an error,
             called as `function(step, code, text)`; outside the key.
+        tentative: an output that is there when this machine could not do the whole step, such as
+            one without its device: a later build runs it again, and what needs it; outside the key.
     """
 
     name: str
@@ -84,3 +86,4 @@ class Step:
     identity: Mapping[str, JSONValue] = field(default_factory=dict)
     local_inputs: Mapping[str, str] = field(default_factory=dict)
     explain: str = ""
+    tentative: str | None = None

@@ -51,7 +51,7 @@ class WeightFormat:
 
 # TensorRT-LLM 0.12 to 1.2 checkpoints: int8 and int4 weight-only per channel in the model's dtype;
 # AWQ and GPTQ in groups of 128; SmoothQuant per channel in float32; FP8 one float32 each for
-# weights and activations. shared/facts/quantization.md, section 2.
+# weights and activations. docs/checkpoints.md.
 FORMATS: dict[QuantizationMethod, WeightFormat | None] = {
     "none": None,
     "int8_wo": WeightFormat(bits=8, row_bytes=2),

@@ -2,7 +2,7 @@
 
 A path with `lambada` and without `cnn_dailymail` in it, that holds `train.jsonl` and
 `validation.jsonl` with one `{"text": ...}` a line: TensorRT-LLM 0.12's convert scripts look a
-data set up by these words (facts/tensorrt-llm.md, end of section 8).
+data set up by these words.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Worker function: the float32 reference that a checkpoint is judged against.
 
 Its text is the half of Python's language reference that never calibrates, in windows of 256
-tokens: the text that the gates of quantised formats were measured on (facts/quantization.md).
+tokens: the text that the gates of quantised formats were measured on (docs/checkpoints.md).
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ from lmi_verify.prompts import Prompt, PromptSet
 from lmi_verify.reference import write_reference
 
 VERSION = "python-language-reference"
-WINDOWS = 8
 _PROMPT_TOKENS = 192
 _FORCED_TOKENS = 64
 _CHARACTERS = 2048  # more than any tokenizer needs for a window
@@ -24,7 +23,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """Writes the four files of a reference.
 
     Args:
-        params: `trust_remote_code`.
+        params: `trust_remote_code`, and how many `windows`.
         inputs: `model`.
         out: an empty directory.
 
@@ -32,7 +31,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         ModelUnreadable: the model cannot be loaded or run.
     """
     write_reference(
-        evaluation_prompts(),
+        evaluation_prompts(int(str(params["windows"]))),
         {
             "max_input_len": _PROMPT_TOKENS,
             "max_seq_len": _PROMPT_TOKENS + _FORCED_TOKENS,
@@ -44,10 +43,10 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     )
 
 
-def evaluation_prompts() -> PromptSet:
-    """The windows, evenly spread over the text."""
+def evaluation_prompts(windows: int) -> PromptSet:
+    """Two or more windows, evenly spread over the text."""
     text = evaluation_text()
-    step = (len(text) - _CHARACTERS) // (WINDOWS - 1)
+    step = (len(text) - _CHARACTERS) // (windows - 1)
     prompts = tuple(
         Prompt(
             id=f"window-{number}",
@@ -56,7 +55,7 @@ def evaluation_prompts() -> PromptSet:
             corpus=True,
             text=text[number * step : number * step + _CHARACTERS],
         )
-        for number in range(WINDOWS)
+        for number in range(windows)
     )
     joined = "\0".join(prompt.text for prompt in prompts)
     digest = str(digest_bytes(joined.encode()))

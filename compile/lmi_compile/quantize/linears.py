@@ -1,6 +1,6 @@
 """One linear layer of a checkpoint: what its stored numbers mean, and how it computes.
 
-Formulas: facts/quantization.md, section 5. INT8 is symmetric, scale = amax / 127; FP8 is E4M3,
+Formulas: docs/checkpoints.md. INT8 is symmetric, scale = amax / 127; FP8 is E4M3,
 scale = amax / 448, saturating; AWQ is 4 bits in groups of columns.
 """
 

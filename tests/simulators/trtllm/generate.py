@@ -5,7 +5,8 @@ usage: generate.py --flags TRTLLM-BUILD-FLAGS.json --tree VERSION=COMMIT=FOLDER 
 
 A FOLDER is TensorRT-LLM's `examples` at COMMIT. Every `add_argument` call is read from the syntax
 tree; nothing is typed. A value that is no literal is kept as its source text under `expression`.
-Each table's header has the source, its commit and the sha256 of the file.
+Each table's header has the source, its commit and the sha256 of the file that was read here: for
+trtllm-build, whose parser is made at run time, the parsers that were walked as JSON.
 """
 
 import argparse
@@ -16,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 TABLES = Path(__file__).parent / "tables"
+# What the walked parsers of --flags were walked from: build.py, then plugin.py where it differs.
+BUILD = "NVIDIA/TensorRT-LLM tensorrt_llm/commands/build.py, plugin/plugin.py"
+COMMITS = {
+    "0.12.0": "bfc50a71, be9cd719",
+    "0.20.0": "a451bf93888ef588251268516ac6cd4be0a124c5 (a fork that holds the 0.20.0 text)",
+    "1.2.0": "65f1d1536e18aea3380e6e270e00895a709333eb, c20322ffd3dc",
+}
 
 
 def read_parser(path: Path) -> dict[str, dict[str, Any]]:
@@ -74,12 +82,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.flags:
         flags = json.loads(args.flags.read_bytes())
-        for version in ("0.12.0", "0.20.0", "1.2.0"):
+        for version, commit in COMMITS.items():
             entries = {
                 name: {key: value for key, value in entry.items() if key != "help_short"}
                 for name, entry in flags[version].items()
             }
-            found = header("facts/trtllm-build-flags.json", version, args.flags)
+            found = header(BUILD, commit, args.flags)
             write(f"trtllm-build-{version}", {"header": found, "options": entries})
     for tree in args.tree:
         version, commit, folder = tree.split("=")

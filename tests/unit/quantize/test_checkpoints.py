@@ -25,7 +25,7 @@ from lmi_compile.quantize.weights import check_weights, compare_weights
 
 FAMILIES = tuple(table()["families"])
 FORMATS = tuple(table()["formats"])
-TINY_LIMITS = {"int8_sq": 0.02, "int8_sq_kv_int8": 0.02}  # facts/quantization.md, section 8
+TINY_LIMITS = {"int8_sq": 0.02, "int8_sq_kv_int8": 0.02}  # docs/checkpoints.md
 pytestmark = pytest.mark.slow
 
 
@@ -148,8 +148,8 @@ def _outputs(made: Path, tmp_path: Path, family: str, checkpoint: Path) -> dict[
     for name in ("checkpoint-reference", "checkpoint-candidate", "verdict"):
         places[name] = tmp_path / name
         places[name].mkdir()
-    trust = {"trust_remote_code": False}
-    evaluation.run(trust, places, places["checkpoint-reference"])
+    asked = {"trust_remote_code": False, "windows": 8}
+    evaluation.run(asked, places, places["checkpoint-reference"])
     candidate.run({"format": "none"}, places, places["checkpoint-candidate"])
     params = {"dtype": "float16", "method": "none", "gates": {}}
     judging.run(params, places, places["verdict"])

@@ -13,6 +13,8 @@ from lmi_compile.quantize.modelopt_version import VERSION
 from lmi_compile.step import Call, Step
 from lmi_verify.gates import gates_for
 
+_WINDOWS = 8  # of 256 tokens, as many as the gates were measured on
+
 
 def calibration_step(ask: Ask) -> Step:
     """The calibration data, as the one local directory that every version accepts."""
@@ -86,7 +88,10 @@ def _verdict_steps(ask: Ask, cell: Cell) -> tuple[Step, ...]:
             name="checkpoint-reference",
             run=Call(
                 function="lmi_compile.quantize.evaluation:run",
-                params={"trust_remote_code": ask.recipe.model.trust_remote_code},
+                params={
+                    "trust_remote_code": ask.recipe.model.trust_remote_code,
+                    "windows": _WINDOWS,
+                },
             ),
             needs=("model",),
             outputs=("prompts.json", "prompts.safetensors", "outputs.json", "outputs.safetensors"),

@@ -35,7 +35,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """Assembles the served tree and holds it against its container's recogniser.
 
     Args:
-        params: `layout`, `runtime` and what `read_engine` compares.
+        params: `layout`, `runtime`, `encoder_decoder` and what `read_engine` compares.
         inputs: `model`, `engine`.
         out: becomes the tree.
 
@@ -59,7 +59,9 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         if not (folder / name).exists():
             _link(inputs["model"] / name, folder / name)
     runtime = params["runtime"]
-    properties = serving_properties(engine, layout, runtime if isinstance(runtime, Mapping) else {})
+    knobs = runtime if isinstance(runtime, Mapping) else {}
+    rolling = "disable" if params["encoder_decoder"] else "trtllm"
+    properties = serving_properties(engine, layout, knobs, rolling=rolling)
     if properties:
         (out / PROPERTIES_NAME).write_bytes(format_properties(properties))
     else:
@@ -75,7 +77,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
 
 def serving_properties(
-    engine: Engine, layout: str, runtime: Mapping[str, JSONValue]
+    engine: Engine, layout: str, runtime: Mapping[str, JSONValue], *, rolling: str = "trtllm"
 ) -> dict[str, str]:
     """What the container is told: degrees and batch are the engine's own, never the recipe's.
 
@@ -83,6 +85,7 @@ def serving_properties(
         engine: read back.
         layout: the container's.
         runtime: the recipe's serve-time knobs.
+        rolling: LMI <= 0.32's batcher; `disable` gives an encoder-decoder to its Python backend.
     """
     knobs = {f"option.{name}": _text(value) for name, value in sorted(runtime.items())}
     degrees = {
@@ -103,7 +106,7 @@ def serving_properties(
                 **knobs,
             }
         case "triton":
-            return {"engine": "MPI", "option.rolling_batch": "trtllm", **degrees, **knobs}
+            return {"engine": "MPI", "option.rolling_batch": rolling, **degrees, **knobs}
         case _:
             return {}
 

@@ -104,6 +104,10 @@ def _of_the_toolchain(ask: Ask) -> Iterator[_Breach]:
     if ask.family.encoder_decoder and ask.how.layout != "triton":
         message = "the LLM class has no encoder-decoder models"
         yield "toolchain", ask.toolchain.name, message, "trtllm-lmi-0.30"
+    if ask.how.layout == "engine":
+        for name, value in ask.recipe.runtime.items():
+            message = "an engine directory has no serving.properties; give it to the server's start"
+            yield f"runtime.{name}", str(value), message, None
 
 
 def _of_the_quantization(ask: Ask) -> Iterator[_Breach]:

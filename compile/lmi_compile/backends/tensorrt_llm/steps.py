@@ -268,6 +268,7 @@ def _package_step(ask: Ask) -> Step:
             function=f"{_BACKEND}.package:run",
             params={
                 "layout": ask.how.layout,
+                "encoder_decoder": ask.family.encoder_decoder,
                 "version": ask.toolchain.versions["tensorrt_llm"],
                 "tp_size": ask.tp,
                 "pp_size": ask.pp,

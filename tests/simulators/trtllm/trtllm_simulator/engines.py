@@ -1,7 +1,7 @@
 """What a simulated build checks and writes: one file for each rank and the engine's config.json.
 
 A simulated engine file says what it stands for, so that the simulated runtime can compute it.
-Texts are quoted from facts/tensorrt-llm.md, section 8, where nothing else is said.
+Texts are TensorRT-LLM's own, as its source or an issue of it quotes them.
 """
 
 import json

@@ -16,6 +16,7 @@ from trtllm_simulator.machine import Machine
 from lmi_artifacts.properties import parse_properties
 from lmi_artifacts.trtllm_container import recognised
 from lmi_compile.backends.tensorrt_llm import package, proof
+from lmi_compile.backends.tensorrt_llm.engine import read_engine
 from lmi_compile.backends.tensorrt_llm.facts import failures
 from lmi_compile.backends.tensorrt_llm.failures import explain
 from lmi_compile.backends.tensorrt_llm.probes import device_report
@@ -24,6 +25,7 @@ from lmi_compile.errors import EnvironmentFault, ModelFault, ToolFailed, Unsuppo
 LIMITS = {"max_batch_size": 4, "max_input_len": 96, "max_seq_len": 192, "max_num_tokens": 192}
 PLANNED = {
     "version": "0.21.0rc1",
+    "encoder_decoder": False,
     "tp_size": 2,
     "pp_size": 1,
     "quant_algo": None,
@@ -87,6 +89,9 @@ def test_the_triton_repository_keeps_its_form(tmp_path: Path, model: Path) -> No
     assert (tree / "tensorrt_llm" / "1" / "rank1.engine").is_file()
     properties = parse_properties((tree / "serving.properties").read_bytes())
     assert (properties["engine"], properties["option.rolling_batch"]) == ("MPI", "trtllm")
+    engine = read_engine(repository / "tensorrt_llm" / "1", PLANNED)
+    t5 = package.serving_properties(engine, "triton", {}, rolling="disable")
+    assert t5["option.rolling_batch"] == "disable"  # LMI's batcher takes no T5
 
 
 def test_a_plain_engine_directory(tmp_path: Path, model: Path) -> None:

@@ -1,4 +1,4 @@
-"""Thirty wrong command lines, refused; the text is argparse's own or quoted in the facts."""
+"""Thirty wrong command lines, refused; the text is argparse's own or a quoted one of TensorRT-LLM."""
 
 import json
 import sys

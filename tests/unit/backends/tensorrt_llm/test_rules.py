@@ -38,6 +38,7 @@ REFUSED = [
      "does not have this family", "trtllm-lmi-0.30"),
     ("t5-small-float32-tp1-g5.xlarge", ["toolchain=trtllm-lmi-0.33"],
      "no encoder-decoder models", "trtllm-lmi-0.30"),
+    (STATIC, ["runtime={kv_cache_free_gpu_mem_fraction: 0.9}"], "no serving.properties", None),
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Stands in for TensorRT-LLM: loads simulated engines and computes what they stand for on a CPU.
 
 The LLM class as 0.20 has it. What it refuses at load it refuses with the real text, quoted in
-facts/tensorrt-llm.md, section 8.
+its issues and its runtime's source.
 """
 
 import os
