@@ -8,14 +8,18 @@ vllm-neuron/docs @ 81ce03ae.
 
 import ast
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmi_artifacts.neuron_cache import cache_problems
 from lmi_artifacts.properties import PROPERTIES_NAME, parse_properties
 
 _NAME_LETTERS = 255
+_SAVED_NEFF = re.compile(r"[0-9a-f]{20}\.neff")
+_VLLM_KEY = re.compile(r"[0-9a-f]{32}")
 _HANDLERS = ("model_fn", "input_fn", "predict_fn", "output_fn")
 _PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pth")
 # What transformers-neuronx recompiles for, when it differs from what was compiled.
@@ -68,7 +72,7 @@ def recognise(contract: str, tree: Path) -> tuple[str, ...]:
     if contract not in RULES:
         message = f"no container contract is called {contract}; there are {', '.join(RULES)}"
         raise ValueError(message)
-    return (*RULES[contract](tree), *_file_problems(tree))
+    return (*RULES[contract](tree), *cache_problems(tree), *_file_problems(tree))
 
 
 def _nxdi(tree: Path) -> Iterator[str]:
@@ -106,7 +110,22 @@ def _lmi(tree: Path) -> Iterator[str]:
         yield "compiled: it holds no .neff"
     if not any(compiled.glob("*.safetensors")):
         yield "compiled: it holds no split weights (*.safetensors)"
+    yield from _lmi_graphs(tree)
     yield from _lmi_properties(tree, config.get("neuron") or {})
+
+
+def _lmi_graphs(tree: Path) -> Iterator[str]:
+    """transformers-neuronx loads a NEFF by its graph's digest, and fails where there is none."""
+    there = {path.name for path in (tree / "compiled").glob("*.neff")}
+    odd = sorted(name for name in there if not _SAVED_NEFF.fullmatch(name))
+    if odd:
+        yield f"compiled: {', '.join(odd)}: no graph's digest, under which it would be looked for"
+    named = {
+        str(graph.get("neff")) for graph in _json(tree / "lmi-neuron.json").get("graphs") or ()
+    }
+    if named and named != there:
+        missing = ", ".join(sorted(named ^ there))
+        yield f"compiled: {missing}: not the graphs that lmi-neuron.json says were compiled"
 
 
 def _lmi_properties(tree: Path, neuron: Mapping[str, Any]) -> Iterator[str]:
@@ -150,9 +169,19 @@ def _handler(tree: Path) -> Iterator[str]:
 
 
 def _vllm(tree: Path) -> Iterator[str]:
+    """One folder for each graph, named by 32 digits that only the plugin can compute."""
     cache = tree / "neuron" / "compile_cache"
+    keys = sorted(path.name for path in cache.glob("*") if path.is_dir())
     if not any(path.is_file() for path in cache.rglob("*")):
         yield "neuron/compile_cache: it is empty; vLLM would compile when it starts"
+    for key in keys:
+        if not _VLLM_KEY.fullmatch(key):
+            yield f"neuron/compile_cache/{key}: is no cache key of 32 digits; it is never found"
+        elif not any((cache / key).rglob("*.neff")):
+            yield f"neuron/compile_cache/{key}: holds no .neff, so that it is no hit"
+    named = _json(tree / "lmi-neuron.json").get("cache_keys")
+    if named is not None and named != keys:
+        yield "neuron/compile_cache: its keys are not those that lmi-neuron.json says were compiled"
     yield from _needs(tree, ("config.json", "tokenizer.json", "serve.sh"))
 
 
@@ -199,7 +228,7 @@ def _file_problems(tree: Path) -> Iterator[str]:
             yield f"{name!r}: is longer than the {_NAME_LETTERS} characters SageMaker accepts"
         if path.suffix.lower() in _PICKLES:
             yield f"{name!r}: is named like a pickle, which runs code when it is loaded"
-        if path.name.endswith(".lock") or path.name == "model.log":
+        if path.name.endswith((".lock", "model.log")) and "MODULE_" not in path.parent.name:
             yield f"{name!r}: a failed or locked cache entry; it would be found again and again"
 
 

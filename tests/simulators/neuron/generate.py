@@ -26,6 +26,11 @@ SOURCES = {
             "neuronx-cc": "compiler/neuronx-cc/api-reference-guide/index.rst",
             "trace": "frameworks/torch/torch-neuronx/api-reference-guide/inference/"
             "api-torch-neuronx-trace.rst",
+            "vllm_configuration": "vllm-neuron/docs/guides/reference-configuration.md",
+            "vllm_offline": "vllm-neuron/docs/getting-started/quickstart-offline-serving.md",
+            "vllm_cache": "vllm-neuron/docs/design/compilation/compilation_cache.md",
+            "vllm_cpu": "vllm-neuron/docs/design/compilation/cpu_compilation.md",
+            "vllm_development": "vllm-neuron/docs/model-dev/cpu-development.md",
             "NCC_EARG001": "compiler/error-codes/EARG001.rst",
             "NCC_EBVF030": "compiler/error-codes/EBVF030.rst",
             "NCC_EOOM001": "compiler/error-codes/EOOM001.rst",
@@ -89,6 +94,13 @@ QUOTED = {
         "text": "If you want to compile on CPU, please supply compiler argument target",
         "source": "huggingface/optimum-neuron pull request 961",
     },
+}
+
+
+# Keywords of vLLM itself that no page of the plugin shows, with their source.
+VLLM_OWN = {
+    "LLM": {},
+    "SamplingParams": {"logprobs": "vllm-project/vllm, vllm/sampling_params.py"},
 }
 
 
@@ -176,6 +188,7 @@ def _tables(facts: dict, texts: dict) -> dict:
                 },
             },
         ),
+        "vllm": (("sdk",), _vllm(texts["sdk"])),
         "hardware": (
             ("sdk",),
             {
@@ -206,6 +219,63 @@ def _hold_flags(flags: dict, source: str) -> None:
     missing = [flag for flag in flags if f'"{flag}"' not in source]
     if missing:
         sys.exit(f"the source has no {', '.join(missing)}")
+
+
+def _vllm(texts: dict) -> dict:
+    """What vLLM Neuron's documents name: keywords, options and environment, each with its type.
+
+    Its source of SDK 2.33 is not public: a keyword that no document shows is refused, which is
+    stricter than the real tool.
+    """
+    pages = [text for name, text in texts.items() if name.startswith("vllm_")]
+    whole = "\n".join(pages)
+    calls = [
+        node
+        for block in re.findall(r"``` ?python\n(.*?)```", whole, re.DOTALL)
+        for node in _calls(block)
+    ]
+    row = r"^\| `(\w+)` \| ((?:list|int|float|str|dict|bool)[^|]*?) \|"
+    rows = [found for page in pages for found in re.findall(row, page, re.MULTILINE)]
+    shell = "\n".join(re.findall(r"``` ?bash\n(.*?)```", whole, re.DOTALL))
+    return {
+        "keywords": {
+            name: sorted(
+                {word.arg for call in calls if call.func.id == name for word in call.keywords}
+                | own.keys()
+            )
+            for name, own in VLLM_OWN.items()
+        },
+        "neuron_config": {name: kind for name, kind in rows if name.islower()},
+        "environment": {name: kind for name, kind in rows if name.isupper()},
+        "cache_key": re.findall(
+            r"^\| ([^|]+?) \| [^|]+ \|$", texts["vllm_cache"].split("## Cache Key")[1], re.MULTILINE
+        )[2:10],
+        "command_line": sorted(set(re.findall(r"(--[a-z][a-z-]+)", shell))),
+        "rules": {
+            "override": _cut(texts["vllm_cpu"], r"(`NEURON_PLATFORM_TARGET_OVERRIDE` is required)"),
+            "modes": _cut(
+                texts["vllm_cpu"],
+                r"(`VLLM_\w+_COMPILE` and `VLLM_\w+_MODE` cannot be enabled\s+together)",
+            ),
+            "warmup": _cut(
+                texts["vllm_cache"], r"(Incompatible with `NEURON_LIBTORCH_DISABLE_\w+`)"
+            ),
+            "miss": _cut(texts["vllm_cache"], r"(treat a local cache miss as a fatal error)"),
+            "num_seqs": _cut(texts["vllm_configuration"], r"(Largest must equal `max_num_seqs`)"),
+        },
+    }
+
+
+def _calls(block: str) -> list:
+    try:
+        tree = ast.parse(block)
+    except SyntaxError:  # a block that shows output
+        return []
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
 
 
 def _nxdi_refusals(texts: dict) -> dict:

@@ -17,6 +17,8 @@ CONTRACTS: Mapping[RouteName, str] = {
     "trace-inf1": "neuron-torchscript",
     "vllm": "neuron-vllm",
 }
+# The folder of a compile cache that a step keeps for the package step to match, never to serve.
+KEPT_CACHE = "neuron-compile-cache"
 _PROGRAMS: Mapping[RouteName, tuple[str, ...]] = {
     "nxdi": ("inference_demo", "neuronx-cc"),
     "optimum": ("python", "neuronx-cc"),

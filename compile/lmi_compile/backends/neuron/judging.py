@@ -11,6 +11,7 @@ from typing import Any, TypedDict
 import numpy as np  # noqa: TID253 - nobody imports this module before it is named
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.backends.neuron import tolerance
 from lmi_verify.verdict import Check, Decision, Verdict, infeasible, unverified
 
 
@@ -37,6 +38,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         verdict = unverified(str(told["reason"]), **words)
     elif "prompts" in told:
         verdict = _matched(told["prompts"], limits, words)
+    elif "scored" in told:
+        verdict = _scored(inputs, limits, words)
     else:
         own: Any = params["gates"]
         verdict = _compared(inputs, limits, own, words)
@@ -64,6 +67,20 @@ def _matched(prompts: list[Any], limits: Mapping[str, Any], words: _Words) -> Ve
         prompt=str(failed[0]["id"]) if failed else None,
     )
     return _verdict((check,), words, len(prompts))
+
+
+def _scored(inputs: Mapping[str, Path], limits: Mapping[str, Any], words: _Words) -> Verdict:
+    """Teacher-forced rows against the reference's, by the vendor's tolerance map."""
+    try:
+        checks, count = tolerance.checks(inputs["reference"], inputs["candidate"], limits)
+    except tolerance.NotComparable as error:
+        return infeasible((str(error),), **words)
+    except tolerance.NotFinite as error:
+        finding = str(error)
+        return Verdict(
+            decision="ANOMALOUS", summary=f"ANOMALOUS: {finding}", findings=(finding,), **words
+        )
+    return _verdict(checks, words, count)
 
 
 def _compared(

@@ -87,7 +87,7 @@ def _quantization(  # noqa: C901 - the real scripts look in this order
 
 
 def _check_calibration(machine: Machine, dataset: str) -> None:
-    """How the versions look a data set up: tensorrt_llm/models/convert_utils.py, load_calib_dataset."""
+    """How the versions look a data set up: load_calib_dataset of models/convert_utils.py."""
     folder = Path(dataset)
     if not folder.is_dir():
         fail(f"Couldn't reach '{dataset}' on the Hub (OfflineModeIsEnabled)")

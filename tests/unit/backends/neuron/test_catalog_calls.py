@@ -20,8 +20,10 @@ PlanOf = Callable[..., Plan]
 RECIPES = tuple(
     name for name in catalog_names() if read_recipe(find_recipe(name)).recipe.backend == "neuron"
 )
-DECODERS = tuple(name for name in RECIPES if "llama" in name or "tral" in name)
-TRACED = tuple(name for name in RECIPES if name not in DECODERS)
+VLLM = tuple(name for name in RECIPES if name.endswith("vllm"))  # test_vllm.py
+_LANGUAGE = ("llama", "mistral", "mixtral", "qwen")
+DECODERS = tuple(name for name in RECIPES if name.startswith(_LANGUAGE) and name not in VLLM)
+TRACED = tuple(name for name in RECIPES if name not in {*DECODERS, *VLLM})
 _SDK = {"inference_demo": "2.28.0", "partition": "2.20.1", "python": "2.26.1"}
 _MODULES = {
     "inference_demo": "neuron_simulator.inference_demo",
@@ -129,8 +131,9 @@ def world(
 
 
 def test_the_catalogue_has_what_was_asked_for() -> None:
-    assert len(DECODERS) == 10
-    assert len(TRACED) == 20
+    assert (len(DECODERS), len(TRACED), len(VLLM)) == (11, 26, 1)
+    for model in ("bert", "electra", "resnet", "roberta", "vit", "qwen", "mistral", "mixtral"):
+        assert any(name.startswith(model) for name in RECIPES)
 
 
 @pytest.mark.parametrize("recipe", DECODERS)

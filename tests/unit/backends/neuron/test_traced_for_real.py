@@ -31,7 +31,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.load.*:DeprecationWarning"),
 ]
 ROOT = Path(__file__).parents[4]
-TASKS = {"bert": "fill-mask", "electra": "feature-extraction", "resnet": "image-classification"}
+TASKS = {
+    "bert": "fill-mask",
+    "electra": "feature-extraction",
+    "roberta": "fill-mask",
+    "resnet": "image-classification",
+    "vit": "image-classification",
+}
 RECIPE = """
 apiVersion: lmi-compile/v1
 name: tiny-{kind}
@@ -120,7 +126,7 @@ def handler(
     return load
 
 
-KINDS = ("bert", "electra", "resnet")
+KINDS = tuple(TASKS)
 CASES = [*((kind, False) for kind in KINDS), ("bert", True)]
 
 

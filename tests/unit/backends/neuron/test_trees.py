@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from lmi_artifacts.neuron_cache import entries
 from lmi_artifacts.neuron_container import recognise
 from lmi_artifacts.properties import parse_properties
 from lmi_artifacts.statement import VERDICT
 from lmi_compile.backends.neuron import judging
+from lmi_compile.backends.neuron.package import matched_graphs
 from lmi_compile.errors import EnvironmentFault, ExitCode, ToolFailed, exit_code_of
 from lmi_compile.pipeline import NotAccepted, build, run_until
 from lmi_compile.seal import seal
@@ -28,16 +30,31 @@ name: tiny-{route}
 model: {{id: ./model, task: text-generation}}
 backend: neuron
 toolchain: {toolchain}
-target: {{instance_type: ml.inf2.8xlarge}}
+target: {{instance_type: ml.{instance}}}
 tensor_parallel_degree: 2
-dtype: float32
+dtype: {dtype}
 shapes: {{max_batch_size: 2, max_seq_len: 64}}
 """
 ROUTES = {
     "nxdi": ("sim-neuron-nxdi-2.28", {"sdk": "2.28.0"}, "neuron-nxdi"),
     "optimum": ("sim-neuron-optimum-0.4.5", {"sdk": "2.26.1"}, "neuron-optimum"),
     "partition": ("sim-neuron-lmi-0.30", {"sdk": "2.20.1", "devices": 2}, "neuron-lmi"),
+    "vllm": (
+        "sim-neuron-vllm-2.33",
+        {"sdk": "2.33.0", "instance": "trn2.48xlarge"},
+        "neuron-vllm",
+    ),
 }
+
+
+def _recipe(route: str) -> str:
+    toolchain, machine, _ = ROUTES[route]
+    return RECIPE.format(
+        route=route,
+        toolchain=toolchain,
+        instance=machine.get("instance", "inf2.8xlarge"),
+        dtype="bfloat16" if route == "vllm" else "float32",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +77,9 @@ def packaged(make_world: Callable[..., Any], model: Path) -> Callable[[str], tup
 
     def get(route: str) -> tuple[Any, Any, Path]:
         if route not in known:
-            toolchain, machine, _ = ROUTES[route]
-            world = make_world(instance="inf2.8xlarge", **machine)
+            world = make_world(**{"instance": "inf2.8xlarge", **ROUTES[route][1]})
             shutil.copytree(model, world.home / "model")
-            plan = world.plan(RECIPE.format(route=route, toolchain=toolchain))
+            plan = world.plan(_recipe(route))
             run_until(plan, "package", world.tools)
             known[route] = (world, plan, world.out(plan, "package"))
         return known[route]
@@ -95,7 +111,7 @@ def test_the_same_plan_on_the_same_inputs_makes_the_same_tree(
     _, plan, tree = packaged("nxdi")
     world = make_world(instance="inf2.8xlarge", sdk="2.28.0")
     shutil.copytree(model, world.home / "model")
-    again = world.plan(RECIPE.format(route="nxdi", toolchain="sim-neuron-nxdi-2.28"))
+    again = world.plan(_recipe("nxdi"))
     assert again.keys == plan.keys
     run_until(again, "package", world.tools)
     other = world.out(again, "package")
@@ -112,6 +128,10 @@ def test_lmi_properties_are_those_that_were_compiled_in(
     assert found["option.n_positions"] == str(block["sequence_length"]) == "64"
     assert found["option.tensor_parallel_degree"] == str(block["num_cores"]) == "2"
     assert "option.model_id" not in found
+    assert not (tree / "neuron-compile-cache").exists()
+    graphs = json.loads((tree / "lmi-neuron.json").read_bytes())["graphs"]
+    assert {graph["neff"] for graph in graphs} == {p.name for p in tree.glob("compiled/*.neff")}
+    assert all(graph["compiler"].startswith("neuronxcc-2.15.141.0+") for graph in graphs)
     assert found["option.group_query_attention"] in {"shard-over-heads", "replicated-heads"}
 
 
@@ -135,6 +155,11 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda t: [p.unlink() for p in (t / "compiled").glob("*.neff")],
         "holds no .neff",
     ),
+    ("partition", lambda t: _renamed_graph(t), "no graph's digest"),
+    ("partition", lambda t: _another_graph(t), "not the graphs that lmi-neuron.json says"),
+    ("vllm", lambda t: shutil.rmtree(t / "neuron"), "would compile when it starts"),
+    ("vllm", lambda t: _dropped_key(t), "its keys are not those"),
+    ("vllm", lambda t: (t / "neuron/compile_cache/abc").mkdir(), "no cache key of 32 digits"),
     ("partition", lambda t: _property(t, "option.n_positions", "128"), "neuron.sequence_length"),
     ("partition", lambda t: _property(t, "option.dtype", "bfloat16"), "fp32 or fp16 or bf16"),
     ("partition", lambda t: _property(t, "option.dtype", None), "option.dtype is None"),
@@ -155,6 +180,27 @@ def test_a_tree_that_would_compile_or_fail_is_refused(
     damage(tree)
     problems = recognise(ROUTES[route][2], tree)
     assert any(words in problem for problem in problems), problems
+
+
+def test_a_saved_graph_that_was_not_compiled_here_is_refused(
+    packaged: Callable[[str], tuple[Any, Any, Path]], tmp_path: Path
+) -> None:
+    world, plan, _ = packaged("partition")
+    built = Path(shutil.copytree(world.out(plan, "compile"), tmp_path / "compiled"))
+    compiler = "2.15.141.0"
+    assert len(matched_graphs(built, compiler)) == 2
+    with pytest.raises(ToolFailed, match="pinned to 2.16"):
+        matched_graphs(built, "2.16")
+    first = min((built / "compiled").glob("*.neff"))
+    content = first.read_bytes()
+    first.write_bytes(b"another compile's")
+    with pytest.raises(ToolFailed, match="is of no graph that was compiled here"):
+        matched_graphs(built, compiler)
+    first.write_bytes(content)
+    entry = entries(built)[0]
+    (entry.folder / "compile_flags.json").write_text('["--target=trn1", "-O3"]')
+    with pytest.raises(ToolFailed, match="does not give the flags key"):
+        matched_graphs(built, compiler)
 
 
 def test_a_wrong_path_fails_instead_of_compiling_anew(
@@ -195,7 +241,7 @@ def test_partition_without_a_device_fails_with_the_runtimes_words(
 ) -> None:
     world = make_world(instance="inf2.8xlarge", sdk="2.20.1")
     shutil.copytree(model, world.home / "model")
-    plan = world.plan(RECIPE.format(route="partition", toolchain="sim-neuron-lmi-0.30"))
+    plan = world.plan(_recipe("partition"))
     with pytest.raises(ToolFailed) as caught:
         run_until(plan, "package", world.tools)
     assert "!(num_devices > 0)" in caught.value.why
@@ -206,7 +252,7 @@ def test_another_compiler_than_the_pinned_one_is_refused_before_anything_runs(
 ) -> None:
     world = make_world(instance="inf2.8xlarge", sdk="2.26.1")
     shutil.copytree(model, world.home / "model")
-    plan = world.plan(RECIPE.format(route="nxdi", toolchain="sim-neuron-nxdi-2.28"))
+    plan = world.plan(_recipe("nxdi"))
     with pytest.raises(EnvironmentFault, match=r"pinned to neuronx-cc 2\.23\.6484\.0"):
         run_until(plan, "package", world.tools)
 
@@ -216,7 +262,7 @@ def test_without_the_tools_the_image_is_named(
 ) -> None:
     world = make_world(instance="inf2.8xlarge", sdk="2.28.0")
     shutil.copytree(model, world.home / "model")
-    plan = world.plan(RECIPE.format(route="nxdi", toolchain="neuron-nxdi-2.28"))
+    plan = world.plan(_recipe("nxdi").replace("sim-", ""))
     tools = world.tools
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(EnvironmentFault, match="inference_demo") as caught:
@@ -254,7 +300,9 @@ def test_the_probe_calls_the_vendors_check_with_our_own_reference(
     monkeypatch.setenv("NEURON_SIMULATOR_MACHINE", str(world.home / "bin" / "machine.json"))
     for name in [each for each in sys.modules if each.startswith("neuronx_distributed_inference")]:
         monkeypatch.delitem(sys.modules, name)
-    path = ROOT / "compile/lmi_compile/backends/neuron/scripts/probe_nxdi.py"
+    scripts = ROOT / "compile/lmi_compile/backends/neuron/scripts"
+    monkeypatch.syspath_prepend(str(scripts))
+    path = scripts / "probe_nxdi.py"
     spec = importlib.util.spec_from_file_location("probe_nxdi", path)
     assert spec is not None
     assert spec.loader is not None
@@ -290,6 +338,20 @@ def _edit(tree: Path, name: str, **changes: object) -> None:
     content = json.loads((tree / name).read_bytes()) | changes
     (tree / name).unlink()
     (tree / name).write_text(json.dumps(content))
+
+
+def _renamed_graph(tree: Path) -> None:
+    first = min((tree / "compiled").glob("*.neff"))
+    first.rename(first.with_name("context.neff"))
+
+
+def _another_graph(tree: Path) -> None:
+    first = min((tree / "compiled").glob("*.neff"))
+    first.rename(first.with_name("0123456789abcdef0123.neff"))
+
+
+def _dropped_key(tree: Path) -> None:
+    shutil.rmtree(min((tree / "neuron" / "compile_cache").iterdir()))
 
 
 def _property(tree: Path, name: str, value: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Thirty wrong command lines, refused; the text is argparse's own or a quoted one of TensorRT-LLM."""
+"""Thirty wrong command lines, refused; the text is argparse's own or one of TensorRT-LLM's."""
 
 import json
 import sys

@@ -129,6 +129,7 @@ def candidate_step(order: Order, ground: Ground, script: str) -> Step:
         env={"NEURON_RT_NUM_CORES": str(order.recipe.tensor_parallel_degree)},
         needs=("tools", TREE, "reference"),
         outputs=("outputs.json",),
+        tentative="without-device",
         where="device",
         resources=Resources(
             accelerator=ground.instance.target,
@@ -167,4 +168,4 @@ def closing_steps(order: Order, ground: Ground) -> tuple[Step, ...]:
 
 
 def _limits_of(ground: Ground) -> str:
-    return ground.route if ground.route.startswith("trace") else "nxdi"
+    return "nxdi" if ground.route in {"optimum", "partition"} else ground.route

@@ -40,7 +40,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
             needs=("model", "compile", "tools"),
             outputs=("model.pt", "config.json", "neuron_config.json", *weights),
         ),
-        common.candidate_step(order, ground, "probe_unwritten.py"),
+        common.candidate_step(order, ground, "probe_optimum.py"),
         *common.closing_steps(order, ground),
     )
 

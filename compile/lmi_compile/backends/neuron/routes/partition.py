@@ -6,6 +6,7 @@ djl_python/properties_manager/tnx_properties.py of the same branch.
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
+from lmi_compile.backends.neuron.environment import KEPT_CACHE
 from lmi_compile.backends.neuron.ground import Ground
 from lmi_compile.backends.neuron.memory import Decoder
 from lmi_compile.backends.neuron.routes import common
@@ -35,7 +36,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
         Step(
             name="compile",
             run=Argv(argv=compile_argv(order)),
-            env={"NEURON_COMPILE_CACHE_URL": "{tmp}/neuron-compile-cache"},
+            env={"NEURON_COMPILE_CACHE_URL": f"{{out}}/{KEPT_CACHE}"},
             needs=("model", "properties"),
             outputs=("config.json", "compiled"),
             where="device",
@@ -54,7 +55,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
             outputs=("config.json", "compiled", "serving.properties"),
             extra={"properties": properties},
         ),
-        common.candidate_step(order, ground, "probe_unwritten.py"),
+        common.candidate_step(order, ground, "probe_partition.py"),
         *common.closing_steps(order, ground),
     )
 

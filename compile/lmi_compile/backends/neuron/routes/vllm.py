@@ -51,6 +51,6 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
             needs=("model", "compile", "tools"),
             outputs=("config.json", "neuron/compile_cache", "serve.sh"),
         ),
-        common.candidate_step(order, ground, "probe_unwritten.py"),
+        common.candidate_step(order, ground, "probe_vllm.py"),
         *common.closing_steps(order, ground),
     )

@@ -15,23 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import probing
 
-def main(arguments: "list[str]") -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="probe_nxdi")
-    for name in ("tree", "reference", "request", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    asked = parser.parse_args(arguments)
-    devices = sorted(path.name for path in Path("/dev").glob("neuron[0-9]*"))
-    told: dict[str, Any] = {"format": 1, "devices": devices, "ran": False, "reason": ""}
-    if devices:
-        tokens = int(json.loads(asked.request.read_bytes())["tokens"])
-        told |= {"ran": True, "prompts": _check(asked.tree, asked.reference, tokens)}
-    else:
-        told["reason"] = "no Neuron device is here"
-    (asked.out / "outputs.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    print(told["reason"] or f"{len(told['prompts'])} prompts were checked", flush=True)  # noqa: T201 - the step's log
-    return 0
+
+def ask(asked: argparse.Namespace) -> "dict[str, Any]":
+    """Loads the tree and has the vendor's function compare every prompt."""
+    return {"prompts": _check(asked.tree, asked.reference, probing.tokens_of(asked.request))}
 
 
 def _check(tree: Path, reference: Path, tokens: int) -> "list[dict[str, Any]]":
@@ -76,4 +65,4 @@ def _load(tree: Path, constants: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(probing.main("probe_nxdi", sys.argv[1:], ask))

@@ -8,35 +8,25 @@ for want of a device, `outputs.json` says so and there is no `outputs.npz`. Pyth
 
 import argparse
 import importlib.util
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np  # noqa: TID253 - a program of its own, in the toolchain's Python
+import probing
 
 
-def main(arguments: "list[str]") -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="probe_trace")
-    for name in ("tree", "reference", "request", "out"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
-    asked = parser.parse_args(arguments)
-    devices = sorted(path.name for path in Path("/dev").glob("neuron[0-9]*"))
-    told: dict[str, Any] = {"format": 1, "devices": devices, "ran": False, "reason": ""}
+def ask(asked: argparse.Namespace) -> "dict[str, Any]":
+    """Runs every example; without a device only where the model runs without one."""
     try:
         outputs, seconds = _run(asked.tree, asked.reference)
     except RuntimeError as error:
-        if devices:
+        if probing.devices():
             raise
-        told["reason"] = f"no Neuron device is here: {str(error).splitlines()[0]}"
-    else:
-        np.savez(asked.out / "outputs.npz", **outputs)
-        told |= {"ran": True, "seconds": seconds}
-    (asked.out / "outputs.json").write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    print(told["reason"] or f"{len(told['seconds'])} examples ran", flush=True)  # noqa: T201 - the step's log
-    return 0
+        return {"reason": f"{probing.NO_DEVICE}: {str(error).splitlines()[0]}"}
+    np.savez(asked.out / "outputs.npz", **outputs)
+    return {"seconds": seconds}
 
 
 def _run(tree: Path, reference: Path) -> "tuple[dict[str, Any], list[float]]":
@@ -68,4 +58,4 @@ def _handler(tree: Path) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(probing.main("probe_trace", sys.argv[1:], ask, everywhere=True))

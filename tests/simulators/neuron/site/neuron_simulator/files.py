@@ -38,16 +38,24 @@ def compiler_version() -> str:
     return str(_OLDER.get(release) or known.get(release, {}).get("neuronx-cc", "none"))
 
 
-def cache_entry(root: Path, hlo: str, flags: list[str]) -> None:
+def cache_entry(root: Path, hlo: str, flags: list[str]) -> Path:
     """`neuronxcc-<version>+<commit>/MODULE_<20>+<8>/` with what a finished entry holds."""
-    key = hashlib.sha256((hlo + " ".join(flags)).encode()).hexdigest()[:20]
-    short = hashlib.md5(" ".join(flags).encode(), usedforsecurity=False).hexdigest()[:8]
+    written = json.dumps(flags)
+    key = hashlib.sha256((hlo + "".join(flags)).encode()).hexdigest()[:20]
+    short = hashlib.md5(written.encode(), usedforsecurity=False).hexdigest()[:8]
     folder = root / f"neuronxcc-{compiler_version()}+simulat" / f"MODULE_{key}+{short}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.hlo_module.pb").write_bytes(hlo.encode())
-    (folder / "compile_flags.json").write_text(json.dumps(flags))
-    (folder / "model.neff").write_bytes(NOT_A_NEFF)
+    (folder / "compile_flags.json").write_text(written)
+    (folder / "model.neff").write_bytes(NOT_A_NEFF + hlo.encode())
     (folder / "model.done").write_bytes(b"")
+    return folder
+
+
+def saved_graph(folder: Path, entry: Path) -> None:
+    """A NEFF as transformers-neuronx saves it: under its graph's digest."""
+    digest = hashlib.sha256((entry / "model.hlo_module.pb").read_bytes()).hexdigest()[:20]
+    (folder / f"{digest}.neff").write_bytes((entry / "model.neff").read_bytes())
 
 
 def work_folder(root: Path, tag: str, bucket: int) -> None:

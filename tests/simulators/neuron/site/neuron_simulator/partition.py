@@ -95,13 +95,13 @@ def _write(out: Path, config: dict[str, Any], properties: dict[str, str], degree
     files.write_json(out / "config.json", {**config, "neuron": block})
     compiled = out / "compiled"
     compiled.mkdir(parents=True, exist_ok=True)
+    cache = Path(os.environ.get("NEURON_COMPILE_CACHE_URL", "/var/tmp/neuron-compile-cache"))  # noqa: S108 - the real default
+    flags = ["--target=trn1", "--model-type=transformer", "--auto-cast=none"]
     for name in ("context", "decode"):
-        (compiled / f"{name}.neff").write_bytes(base.NOT_A_NEFF)
+        files.saved_graph(compiled, files.cache_entry(cache, f"{name} on {degree}", flags))
     for rank in range(degree):
         files.weights(compiled / f"split_{rank}.safetensors", rank)
     (compiled / "VERSION").write_text(f"{files.compiler_version()}\n")
     kept = {k: v for k, v in properties.items() if k not in {"model_id", "save_mp_checkpoint_path"}}
     lines = [f"option.{name}={value}" for name, value in sorted(kept.items()) if name != "engine"]
     (out / "serving.properties").write_text("\n".join(["engine=Python", *lines]) + "\n")
-    if os.environ.get("NEURON_COMPILE_CACHE_URL"):
-        base.say("the compile cache is not written: compiled/ holds the graphs")
