@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,24 @@ def test_a_skipped_proof_says_so_and_is_tried_again(plan: Plan, tmp_path: Path) 
     assert Workspace(tmp_path / "cache").find(plan.keys["proof"]) is None
     again = _build(plan, tmp_path, "SKIPPED", proof=True)
     assert (again.cached, set(again.seconds)) == (False, {"proof"})
+
+
+def test_what_another_machine_could_do_is_tried_again_with_all_that_rests_on_it(
+    plan: Plan, tmp_path: Path
+) -> None:
+    tentative = replace(
+        plan,
+        steps=tuple(
+            replace(each, step=replace(each.step, tentative="outputs.json"))
+            if each.step.name == "candidate"
+            else each
+            for each in plan.steps
+        ),
+    )
+    for _ in range(2):
+        with pytest.raises(NotAccepted):
+            _build(tentative, tmp_path, "UNVERIFIED")
+        assert Workspace(tmp_path / "cache").find(plan.keys["judge"]) is not None
+    built = _build(tentative, tmp_path, "ACCEPT")
+    assert {"candidate", "judge"} <= set(built.seconds)
+    assert "package" not in built.seconds

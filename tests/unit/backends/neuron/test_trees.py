@@ -135,6 +135,20 @@ def test_lmi_properties_are_those_that_were_compiled_in(
     assert found["option.group_query_attention"] in {"shard-over-heads", "replicated-heads"}
 
 
+def _renamed_graph(tree: Path) -> None:
+    first = min((tree / "compiled").glob("*.neff"))
+    first.rename(first.with_name("context.neff"))
+
+
+def _another_graph(tree: Path) -> None:
+    first = min((tree / "compiled").glob("*.neff"))
+    first.rename(first.with_name("0123456789abcdef0123.neff"))
+
+
+def _dropped_key(tree: Path) -> None:
+    shutil.rmtree(min((tree / "neuron" / "compile_cache").iterdir()))
+
+
 DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
     ("nxdi", lambda t: (t / "weights/tp1_sharded_checkpoint.safetensors").unlink(), "tp1_"),
     ("nxdi", lambda t: (t / "model.pt").write_bytes(b"x"), "no TorchScript archive"),
@@ -155,10 +169,10 @@ DAMAGE: list[tuple[str, Callable[[Path], Any], str]] = [
         lambda t: [p.unlink() for p in (t / "compiled").glob("*.neff")],
         "holds no .neff",
     ),
-    ("partition", lambda t: _renamed_graph(t), "no graph's digest"),
-    ("partition", lambda t: _another_graph(t), "not the graphs that lmi-neuron.json says"),
+    ("partition", _renamed_graph, "no graph's digest"),
+    ("partition", _another_graph, "not the graphs that lmi-neuron.json says"),
     ("vllm", lambda t: shutil.rmtree(t / "neuron"), "would compile when it starts"),
-    ("vllm", lambda t: _dropped_key(t), "its keys are not those"),
+    ("vllm", _dropped_key, "its keys are not those"),
     ("vllm", lambda t: (t / "neuron/compile_cache/abc").mkdir(), "no cache key of 32 digits"),
     ("partition", lambda t: _property(t, "option.n_positions", "128"), "neuron.sequence_length"),
     ("partition", lambda t: _property(t, "option.dtype", "bfloat16"), "fp32 or fp16 or bf16"),
@@ -189,7 +203,7 @@ def test_a_saved_graph_that_was_not_compiled_here_is_refused(
     built = Path(shutil.copytree(world.out(plan, "compile"), tmp_path / "compiled"))
     compiler = "2.15.141.0"
     assert len(matched_graphs(built, compiler)) == 2
-    with pytest.raises(ToolFailed, match="pinned to 2.16"):
+    with pytest.raises(ToolFailed, match=r"pinned to 2\.16"):
         matched_graphs(built, "2.16")
     first = min((built / "compiled").glob("*.neff"))
     content = first.read_bytes()
@@ -338,20 +352,6 @@ def _edit(tree: Path, name: str, **changes: object) -> None:
     content = json.loads((tree / name).read_bytes()) | changes
     (tree / name).unlink()
     (tree / name).write_text(json.dumps(content))
-
-
-def _renamed_graph(tree: Path) -> None:
-    first = min((tree / "compiled").glob("*.neff"))
-    first.rename(first.with_name("context.neff"))
-
-
-def _another_graph(tree: Path) -> None:
-    first = min((tree / "compiled").glob("*.neff"))
-    first.rename(first.with_name("0123456789abcdef0123.neff"))
-
-
-def _dropped_key(tree: Path) -> None:
-    shutil.rmtree(min((tree / "neuron" / "compile_cache").iterdir()))
 
 
 def _property(tree: Path, name: str, value: str | None) -> None:

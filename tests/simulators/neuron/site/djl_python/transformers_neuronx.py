@@ -36,7 +36,8 @@ class TransformersNeuronXService:
     def set_configs(self, properties: dict[str, str]) -> None:
         self._tree = Path(properties["model_id"])
         words = base.table("partition")["properties"]
-        unknown = [name for name in properties if name not in words and name not in _DJL]
+        known = {name for part in words.values() for name in part} | _DJL
+        unknown = sorted(set(properties) - known)
         if unknown:
             message = f"[simulator] the property classes have no {', '.join(unknown)}"
             raise ValueError(message)

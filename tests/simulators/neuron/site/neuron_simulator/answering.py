@@ -25,6 +25,10 @@ class Model:
         found: torch.Tensor = self._model(input_ids=torch.tensor([ids])).logits[0, -1].float()
         return found
 
+    def forget(self) -> None:
+        """Start anew."""
+        self._said = []
+
     def step(self, ids: list[int], start: int) -> torch.Tensor:
         """[vocabulary] after `ids` at position `start` of what was said before, as a KV cache."""
         if start > len(self._said):

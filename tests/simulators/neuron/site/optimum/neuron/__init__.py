@@ -15,7 +15,6 @@ class NeuronModelForCausalLM:
     def __init__(self, built: dict[str, Any]) -> None:
         self.neuron_config = SimpleNamespace(**built)
         self._model = Model()
-        self._populated = False
 
     @classmethod
     def from_pretrained(cls, model_id: str) -> "NeuronModelForCausalLM":
@@ -27,7 +26,7 @@ class NeuronModelForCausalLM:
         return cls(built)
 
     def reset(self) -> None:
-        self._populated = False
+        self._model.forget()
 
     def __call__(
         self,
@@ -37,13 +36,11 @@ class NeuronModelForCausalLM:
         sampling_params: torch.Tensor | None = None,
     ) -> torch.Tensor:
         assert seq_ids is not None and sampling_params is not None
-        rows, length = input_ids.shape
-        if rows > self.neuron_config.batch_size or position_ids.shape != input_ids.shape:
+        if (
+            input_ids.shape[0] > self.neuron_config.batch_size
+            or position_ids.shape != input_ids.shape
+        ):
             message = f"[simulator] input_ids {tuple(input_ids.shape)}"
             raise ValueError(message)
         start = int(position_ids.min())
-        context = length > 1 and start == 0
-        if not context and not self._populated:
-            raise RuntimeError("[simulator] the KV cache is not populated")
-        self._populated = True
         return self._model.step(input_ids[0].tolist(), start)[None, None]
