@@ -58,4 +58,5 @@ class TransformersNeuronXService:
         return _Loaded(continuous=config["model_type"] == "llama" and batch > 1, batch=batch)
 
 
-_DJL = frozenset({"engine", "entryPoint", "model_id", "model_dir"})
+# Read by DJL itself, or handed over by it.
+_DJL = frozenset({"engine", "entryPoint", "model_id", "model_dir", "model_loading_timeout"})
