@@ -80,6 +80,10 @@ fuzz: $(READY) ## 100,000 damaged inputs into everything that reads bytes of str
 audit: $(READY) ## known flaws of the pinned packages; SKIPPED where nobody can be asked
 	$(BIN)/python tests/house/audit.py
 
+.PHONY: soak
+soak: $(READY) ## ten minutes of overload on a server: memory stays, everything is answered or refused
+	$(BIN)/python tests/soak/soak.py
+
 .PHONY: clean
 clean: ## remove the environment and all that was made here
 	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
