@@ -66,6 +66,7 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/planner_error.py
+	$(BIN)/python benchmarks/serve.py
 
 .PHONY: chaos
 chaos: $(READY) ## faults and kills between publishers, pullers, gc and a real S3 server
