@@ -7,9 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Self
 
+import boto3
 import pytest
+from botocore.exceptions import EventStreamError
 from served import Answer, Served, serving
 
 LONG = {"inputs": "and the thing", "parameters": {"max_new_tokens": 120, "stop": ["@@@"]}}
@@ -35,6 +39,34 @@ class _Paused:
 
     def __exit__(self, *_raised: object) -> None:
         os.kill(self._pid, signal.SIGCONT)
+
+
+class _Slowed:
+    """The worker runs a tenth of the time, until it is paused."""
+
+    def __init__(self, server: Served) -> None:
+        self._pid = server.worker()
+        self._paused = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.pause()
+        os.kill(self._pid, signal.SIGCONT)
+
+    def pause(self) -> None:
+        self._paused.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._paused.is_set():
+            os.kill(self._pid, signal.SIGCONT)
+            time.sleep(0.005)
+            os.kill(self._pid, signal.SIGSTOP)
+            self._paused.wait(0.045)
 
 
 def _in_background(
@@ -74,21 +106,40 @@ def test_a_full_queue_refuses_at_once_and_a_late_answer_is_a_504(narrow: Served)
     assert narrow.post("/invocations", SHORT).status == 200
 
 
-def test_a_stream_that_is_late_says_so_at_its_end(narrow: Served) -> None:
-    paths = {"/invocations": "", "/endpoints/tiny/invocations-response-stream": ":exception-type"}
-    for path, mark in paths.items():
-        connection = narrow.connection()
-        connection.request("POST", path, json.dumps({**LONG, "stream": True}))
+@pytest.mark.parametrize(
+    ("path", "mark"),
+    [("/invocations", b'{"code": 504'), ("/v1/completions", b'"type": "server_error"')],
+)
+def test_a_stream_that_is_late_says_so_at_its_end(narrow: Served, path: str, mark: bytes) -> None:
+    body = {"prompt": "and", "max_tokens": 120} if "v1" in path else LONG
+    connection = narrow.connection()
+    with _Slowed(narrow) as slowed:
+        connection.request("POST", path, json.dumps({**body, "stream": True}))
         response = connection.getresponse()
         assert response.status == 200
-        first = response.read1(100)
-        with _Paused(narrow):
-            rest = response.read()
-        if response.status == 200 and b"generated_text" not in first + rest:
-            assert b"no whole answer within 3 s" in rest
-            assert mark.encode() in rest
-        connection.close()
+        slowed.pause()
+        told = response.read()
+    connection.close()
+    assert b"no whole answer within 3 s" in told
+    assert mark in told
     assert narrow.comes_to("lmi_requests_inside", 0)
+
+
+def test_a_sagemaker_client_hears_of_a_stream_that_failed(narrow: Served) -> None:
+    client = boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=narrow.url,
+        region_name="eu-west-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106 - a client wants one, the server reads none
+    )
+    with _Slowed(narrow) as slowed, closing(client):
+        body = json.dumps({**LONG, "stream": True}).encode()
+        done = client.invoke_endpoint_with_response_stream(EndpointName="tiny", Body=body)
+        slowed.pause()
+        with closing(done["Body"]), pytest.raises(EventStreamError, match="within 3 s") as failed:
+            list(done["Body"])
+    assert failed.value.response["Error"]["Code"] == "ModelStreamError"
 
 
 def test_a_client_that_leaves_frees_its_place(narrow: Served) -> None:
