@@ -66,13 +66,43 @@ def test_an_async_handler_is_proven_and_may_wait_for_a_thread(make_tree: TreeMak
         "threading.Thread(target=promise.set_result, args=('Paris',)).start()\n"
         "answer = await asyncio.wrap_future(promise)"
     )
-    tree = make_tree(body, head=head)
+    proof = prove(_async(make_tree(body + FRAMED, head=head + FRAME)), timeout_seconds=60)
+    assert proof.decision == "PROVEN", proof.line()
+    assert proof.response == "Paris"
+
+
+FRAME = """
+import struct
+def frame(**fields):
+    data = struct.pack(">h", len(fields))
+    for word in (word for field in fields.items() for word in field):
+        data += struct.pack(">i", len(word.encode())) + word.encode()
+    return Output().add(data)
+"""
+FRAMED = "\nreturn frame(data=answer, last='true')"
+
+
+def _async(tree: Path) -> Path:
     model, properties = tree / "model.py", tree / "serving.properties"
     model.write_text(model.read_text().replace("def handle", "async def handle"))
     properties.write_text(properties.read_text().replace("async_mode=false", "async_mode=true"))
-    proof = prove(tree, timeout_seconds=60)
-    assert proof.decision == "PROVEN", proof.line()
-    assert proof.response == '{"generated_text": "Paris"}'
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("answer = 'Paris'", "an async answer must be framed fields"),
+        ("return frame(text='Paris', last='true')", "an async answer must be framed fields"),
+        ("return frame(data='', last='true', code='400', error='too long')", "400: too long"),
+    ],
+)
+def test_an_async_answer_that_the_container_cannot_read_proves_nothing(
+    make_tree: TreeMaker, body: str, says: str
+) -> None:
+    proof = prove(_async(make_tree(body, head=FRAME)), timeout_seconds=60)
+    assert proof.decision != "PROVEN"
+    assert says in proof.line()
 
 
 def test_the_tree_is_served_as_the_contract_says(make_tree: TreeMaker) -> None:
