@@ -18,8 +18,10 @@
 The other rooms' errors keep their own types; the table below gives every type its exit code.
 """
 
+import errno
+import os
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from lmi_artifacts.errors import (
     ArtifactsError,
@@ -40,6 +42,8 @@ from lmi_verify.errors import (
     PromptSetUnknown,
     VerifyError,
 )
+
+FULL: Final = os.strerror(errno.ENOSPC)
 
 
 class ExitCode(IntEnum):
@@ -232,6 +236,13 @@ def to_failure(error: Exception) -> dict[str, str]:
             "why": error.why,
             "fix": error.fix,
         }
+    if _is_full(error):
+        return {
+            "kind": EnvironmentFault.__name__,
+            "what": "the disk is full",
+            "why": str(error)[-2000:],
+            "fix": "free some space (`lmi-compile cache prune`), or name another --cache-dir",
+        }
     for foreign, kind in _FOREIGN:
         if isinstance(error, foreign):
             return {"kind": kind.__name__, "what": str(error), "why": "", "fix": ""}
@@ -241,6 +252,15 @@ def to_failure(error: Exception) -> dict[str, str]:
         "why": "",
         "fix": "report it with the step's log",
     }
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error, by its number or in a library's words."""
+    while error is not None:
+        if getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT} or FULL in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def from_failure(failure: dict[str, str], log: str | None) -> CompileError:

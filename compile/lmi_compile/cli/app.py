@@ -43,7 +43,7 @@ _VERBS = {
     "export": ("deploy_verbs", "write a deployment for another host: docker"),
     "doctor": ("doctor_verb", "say what this machine has, lacks, and what that blocks"),
     "explain": ("explain_verb", "explain an error by its code"),
-    "cache": ("cache_verbs", "look at the finished steps: status, why"),
+    "cache": ("cache_verbs", "look at the finished steps, or remove old ones: status, why, prune"),
 }
 
 

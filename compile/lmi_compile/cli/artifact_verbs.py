@@ -8,24 +8,44 @@ from lmi_artifacts.createmodel import create_model as request
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.reference import exact
-from lmi_artifacts.registry import Layout, Summary
+from lmi_artifacts.registry import Layout, Registry, Summary
 from lmi_artifacts.trust import parse_demands, refusals
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import (
+    read_settings,
+    registry_of,
+    settings_options,
+    toolchains_option,
+    voice_options,
+)
 from lmi_compile.cli.progress import meter
 from lmi_compile.cli.registry_verbs import keys_option, remote_code_option
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
+from lmi_recipes.toolchain import load_toolchain
 
 _ROLE = "arn:aws:iam::000000000000:role/sagemaker-execution"
 
 
 @click.command("list")
+@click.option("--affected-by", metavar="TOOLCHAIN",
+              help="Tagged artifacts built with what is now known bad.")  # fmt: skip
+@toolchains_option
 @settings_options
 @voice_options
-def list_artifacts(*, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+def list_artifacts(
+    *,
+    affected_by: str | None,
+    toolchains: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
     """List the artifacts of the registry."""
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(read_settings(**flags))
+    if affected_by is not None:
+        return _list_affected(console, registry, affected_by, toolchains, as_json=as_json)
     found = list(registry.list())
     if as_json:
         console.json([_summary_json(summary) for summary in found])
@@ -34,6 +54,32 @@ def list_artifacts(*, as_json: bool, quiet: bool, verbose: bool, **flags: object
         console.data(str(summary.ref))
     if not found:
         console.line(f"{registry.url} holds no artifact")
+    return ExitCode.OK
+
+
+def _list_affected(
+    console: Console,
+    registry: Registry,
+    name: str,
+    toolchains: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> int:
+    from lmi_compile.affected import affected_by  # noqa: PLC0415 - a plain list needs none
+
+    toolchain = load_toolchain(name, tuple(map(Path, toolchains)))
+    found = affected_by(registry, toolchain)
+    if as_json:
+        console.json([one.to_json() for one in found])
+        return ExitCode.OK
+    for one in found:
+        console.data(f"{one.ref} ({', '.join(one.tags)}): {one.bad.what}")
+        console.data(f"  {one.bad.why}")
+        console.data(f"  {one.command}")
+    unread = sum(not bad.when for bad in toolchain.known_bad)
+    console.line(f"{len(found)} tagged artifacts are affected")
+    if unread:
+        console.line(f"note: {unread} notes of {name} are for people only: they name no fields")
     return ExitCode.OK
 
 

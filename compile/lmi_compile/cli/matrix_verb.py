@@ -54,6 +54,7 @@ _LIMITS = ("device", "network", "memory")
               help="At once at most: device, network (1 each), memory (bytes).")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Show the plan; run nothing.")
 @click.option("--since-green", is_flag=True, help="Show what changed in the keys since green.")
+@click.option("--smoke", is_flag=True, help="Two random layers of each, nothing for serving.")
 @click.option("--fail-fast/--keep-going", default=False, help="Stop at the first failure.")
 @click.option("--until", default="", metavar="STEP", help="Stop after this step; publish nothing.")
 @click.option("--allow-unverified", is_flag=True, help="Publish also where no gate exists.")
@@ -88,7 +89,7 @@ def matrix(
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
     bounds = _bounds(jobs, limits)
-    registries = _registries(settings)
+    registries = _registries(settings, smoke=options.smoke)
     members = select(collect(recipes, overrides), parse_conditions(selects))
     asked = Asked(
         workspace=Workspace(settings.cache_dir),
@@ -96,6 +97,7 @@ def matrix(
         toolchains=tuple(map(Path, toolchains)),
         until=options.until,
         allow_unverified=options.allow_unverified,
+        smoke=options.smoke,
     )
     planned = plan_matrix(members, asked)
     work = any(one.state == "to do" for one in planned)
@@ -128,6 +130,7 @@ class _Options:
 
     dry_run: bool
     since_green: bool
+    smoke: bool
     fail_fast: bool
     until: str
     allow_unverified: bool
@@ -156,6 +159,7 @@ def _run(
 
     tools = tools_of(settings, registries(None), console)
     how = How(
+        workspace=tools.workspace,
         tools_of=lambda plan: replace(
             tools, registry=registries(plan.order.recipe.publish.registry)
         ),
@@ -171,11 +175,15 @@ def _run(
         view.close()
 
 
-def _registries(settings: Settings) -> Callable[[str | None], "Registry"]:
-    """Each registry opened once, however many recipes name it."""
+def _registries(settings: Settings, *, smoke: bool) -> Callable[[str | None], "Registry"]:
+    """Each registry opened once, however many recipes name it; smoke builds have one apart."""
 
     @cache
     def opened(recipes_own: str | None) -> "Registry":
+        if smoke:
+            from lmi_artifacts.registry import open_registry  # noqa: PLC0415 - as in options
+
+            return open_registry(str(settings.out / "smoke"), allow_simulated=True)
         return registry_of(settings, recipes_own)
 
     return opened

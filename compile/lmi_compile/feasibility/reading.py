@@ -70,6 +70,15 @@ def read_question(
     return replace(question, model_bytes=None if pypi else _value_bytes(config)), ""
 
 
+def read_config_of(loaded: LoadedRecipe, cache: Path) -> Mapping[str, JSONValue] | None:
+    """The config.json of a recipe's model; None where it is not known before its files are here.
+
+    Raises:
+        CompileError: it is wrong, or a hub does not give it.
+    """
+    return _config(loaded, cache)[0]
+
+
 def _shape(config: Mapping[str, JSONValue], folder: Path | None) -> Shape:
     shape = shape_of(config)
     if shape is not None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.registry import Registry
+from lmi_compile.backend import Order
 from lmi_compile.errors import CompileError, ExitCode, Unsupported, exit_code_of
 from lmi_compile.feasibility.answer import judge
 from lmi_compile.feasibility.memory import memory_of
@@ -16,6 +17,7 @@ from lmi_compile.matrix.members import Member
 from lmi_compile.matrix.select import target_of
 from lmi_compile.pipeline import Build, already_published
 from lmi_compile.plan import Plan, PlannedStep, make_plan
+from lmi_compile.smoke import smoke_order
 from lmi_compile.survey import survey
 from lmi_compile.workspace import Workspace
 from lmi_recipes.errors import RecipesError
@@ -83,6 +85,7 @@ class Asked:
         toolchains: more folders of toolchain files.
         until: the step to end with; empty for the whole way.
         allow_unverified: an artifact that nothing could judge counts as built.
+        smoke: plan each recipe's architecture with two random layers instead.
     """
 
     workspace: Workspace
@@ -90,6 +93,7 @@ class Asked:
     toolchains: tuple[Path, ...] = ()
     until: str = ""
     allow_unverified: bool = False
+    smoke: bool = False
 
 
 def plan_matrix(members: Iterable[Member], asked: Asked) -> tuple[Planned, ...]:
@@ -117,11 +121,12 @@ def _plan_one(member: Member, asked: Asked) -> Planned:
     if not isinstance(loaded, LoadedRecipe):
         return Planned(member=member, state="invalid", error=loaded, reason=_line(loaded))
     try:
-        plan = make_plan(survey(loaded, asked.workspace.root, asked.toolchains))
+        plan = make_plan(_order(loaded, asked))
         published = None if asked.until else _published(plan, asked)
         if published:
             return Planned(member=member, state="cached", plan=plan, published=published)
-        _refuse_what_cannot_fit(loaded, asked)
+        if not asked.smoke:
+            _refuse_what_cannot_fit(loaded, asked)
         steps = plan.through(asked.until or LAST)
     except (CompileError, RecipesError) as error:
         return Planned(member=member, state="infeasible", error=error, reason=_line(error))
@@ -129,6 +134,11 @@ def _plan_one(member: Member, asked: Asked) -> Planned:
     if asked.until and not todo:
         return Planned(member=member, state="cached", plan=plan)
     return Planned(member=member, state="to do", plan=plan, todo=todo)
+
+
+def _order(loaded: LoadedRecipe, asked: Asked) -> Order:
+    root = asked.workspace.root
+    return smoke_order(loaded, root) if asked.smoke else survey(loaded, root, asked.toolchains)
 
 
 def _published(plan: Plan, asked: Asked) -> Build | None:

@@ -17,7 +17,7 @@ from lmi_compile.matrix.schedule import Ended, Scheduler, Task
 from lmi_compile.pipeline import Build, Cancelling, Tools, finish, prepare, run_once, run_until
 from lmi_compile.plan import Plan, PlannedStep
 from lmi_compile.step import Resources, Step
-from lmi_compile.workspace import stopwatch
+from lmi_compile.workspace import Workspace, stopwatch
 
 DEVICE, NETWORK, MEMORY = "device", "network", "memory"
 
@@ -43,6 +43,7 @@ class How:
     """How a matrix is run.
 
     Attributes:
+        workspace: where finished steps are kept.
         tools_of: what a plan is built with; the events of its steps go to `emit`.
         limits: how much there is at once of jobs, device, network and memory.
         until: the step to end with; empty for the whole way.
@@ -50,6 +51,7 @@ class How:
         fail_fast: stop at the first build that fails.
     """
 
+    workspace: Workspace
     tools_of: Callable[[Plan], Tools]
     limits: Mapping[str, int]
     until: str = ""
@@ -64,7 +66,8 @@ def run_matrix(planned: Iterable[Planned], how: How, view: View) -> tuple[Outcom
     for. Somebody's Ctrl-C ends all of it: builds that had not ended are `interrupted`.
     """
     run = _Run(tuple(planned), how, view)
-    run.go()
+    with how.workspace.at_work():
+        run.go()
     return run.outcomes()
 
 
@@ -130,6 +133,7 @@ class _Run:
         self.jobs[one.name] = job
         for step in one.plan.through(self.how.until or LAST):
             if job.tools.workspace.find(step.key) is not None:
+                job.tools.workspace.use(step.key)
                 continue
             needs = tuple(one.plan.keys[need] for need in step.step.needs)
             shared = self.steps.setdefault(step.key, _Shared(planned=step, job=job, needs=needs))
