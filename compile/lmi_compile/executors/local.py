@@ -14,12 +14,14 @@ from pathlib import Path
 
 from lmi_compile.backends.aoti.runtime.threads import decide
 from lmi_compile.errors import (
+    FULL,
     CompileError,
     EnvironmentFault,
     OurBug,
     ToolFailed,
     from_failure,
 )
+from lmi_compile.executors.bounded_log import BoundedLog
 from lmi_compile.executors.running import Running
 from lmi_compile.step import Argv, Call, Step
 from lmi_compile.workspace import Staging
@@ -77,10 +79,9 @@ def run_step(
     alarm = _Alarm(process, step.resources.timeout_seconds)
     try:
         held = (running or Running()).held(lambda: _kill(process))
-        with held, alarm, staging.log.open("wb") as log:
+        with held, alarm, BoundedLog(staging.log) as log:
             for line in process.stdout or ():
                 log.write(line)
-                log.flush()
                 text = line.decode(errors="replace").rstrip()
                 last = [*last[1 - _LAST_LINES :], text]
                 on_line(text)
@@ -198,6 +199,9 @@ def _failure(step: Step, code: int, staging: Staging, last: list[str]) -> Compil
     known = _in_its_own_words(step, code, staging)
     if known is not None:
         return known
+    if any(FULL in line for line in last):
+        fix = "free some space (`lmi-compile cache prune`), or name another --cache-dir"
+        return EnvironmentFault(f"step {step.name}: the disk is full", "\n".join(last), fix)
     what = f"step {step.name} failed: {_explain(code)}"
     return ToolFailed(what, "\n".join(last), "read its log; nothing of it was kept but that")
 
