@@ -135,12 +135,13 @@ def _from_hub(recipe: Recipe, source: HubSource, base: Path, cache: Path) -> Pla
 
 def _from_bucket(recipe: Recipe, source: S3Source, base: Path) -> PlannedModel:
     """What is there now, by ETag. With a config a plan needs no network; fetching then refuses."""
-    from lmi_compile.models.bucket import list_bucket  # noqa: PLC0415 - loads boto3
+    from lmi_compile.models.bucket import bucket_config, list_bucket  # noqa: PLC0415 - loads boto3
 
     config = _given_config(recipe, base)
     files: dict[str, JSONValue] = {}
     try:
         files = list_bucket(source.url)
+        config = config or bucket_config(source.url, files)
     except (EnvironmentFault, Transient):
         if config is None:
             raise

@@ -1,14 +1,17 @@
 """Models in a bucket: what is there now is named by ETag, and only exactly that is fetched."""
 
 import hashlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactsError, RegistryTransient
 from lmi_compile.errors import CompileError, EnvironmentFault, ModelFault, Transient
-from lmi_compile.models.files import BESIDE, INDEX
+from lmi_compile.models.files import BESIDE, CONFIG, INDEX
+from lmi_compile.models.strict_json import read_object
 
 _PART = 8 << 20
 
@@ -47,7 +50,24 @@ def _is_needed(name: str, indexed: bool) -> bool:  # noqa: FBT001 - one caller
     return name.endswith(".gguf") or name == INDEX or any(fnmatchcase(name, one) for one in BESIDE)
 
 
-def fetch_bucket(url: str, files: Mapping[str, JSONValue], out: Path) -> None:
+def bucket_config(url: str, files: Mapping[str, JSONValue]) -> dict[str, JSONValue] | None:
+    """Read the config.json that was listed; None where there is none, beside a GGUF.
+
+    Raises:
+        ModelFault: it has changed since, or is malformed.
+        EnvironmentFault: no credentials, no right.
+        Transient: the server did not answer.
+    """
+    if CONFIG not in files:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_bucket(url, {CONFIG: files[CONFIG]}, Path(folder), lambda _: None)
+        return read_object(Path(folder, CONFIG))
+
+
+def fetch_bucket(
+    url: str, files: Mapping[str, JSONValue], out: Path, say: Callable[[str], None]
+) -> None:
     """Fetch the files that a plan named, each exactly in the version it named.
 
     Raises:
@@ -78,7 +98,7 @@ def fetch_bucket(url: str, files: Mapping[str, JSONValue], out: Path) -> None:
             raise ModelFault(f"{name} at {_shown(url)} has changed", why, "run again") from None
         except ArtifactsError as error:
             raise _fault(url, error) from error
-        print(f"fetched {name}, {size} bytes, sha256 {hashed.hexdigest()}", flush=True)  # noqa: T201 - a worker's progress
+        say(f"fetched {name}, {size} bytes, sha256 {hashed.hexdigest()}")
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -100,7 +120,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     if not files:
         why = "it could not be listed when the build was planned"
         raise EnvironmentFault(f"{_shown(url)} is not pinned", why, "plan again with credentials")
-    fetch_bucket(url, files, out)
+    fetch_bucket(url, files, out, partial(print, flush=True))
 
 
 def _shown(url: str) -> str:
