@@ -87,7 +87,7 @@ def serving_properties(order: Order, ground: Ground) -> dict[str, str]:
         "option.dtype": _DTYPES[recipe.dtype],
         "option.tensor_parallel_degree": str(recipe.tensor_parallel_degree),
         "option.n_positions": str(recipe.shapes.max_seq_len),
-        "option.rolling_batch": "auto",
+        "option.rolling_batch": "tnx",  # what `auto` means in this container, written down
         "option.max_rolling_batch_size": str(recipe.shapes.max_batch_size),
         "option.context_length_estimate": _contexts(order),
         "option.neuron_optimize_level": "2",
