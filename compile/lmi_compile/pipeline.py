@@ -13,7 +13,7 @@ from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT
 from lmi_compile.errors import CompileError, Interrupted, ProofFailed, VerificationFailed
 from lmi_compile.events import Emit, StepFinished, StepLine, StepStarted, StepWaits
 from lmi_compile.plan import Plan, PlannedStep
-from lmi_compile.step import Step
+from lmi_compile.step import Call, Step
 from lmi_compile.workspace import Staging, Workspace, disk_faults, stopwatch
 
 
@@ -47,12 +47,14 @@ class Tools:
         execute: the executor.
         registry: where artifacts are published.
         emit: told what happens.
+        golden: whether references are taken from and kept in the registry too.
     """
 
     workspace: Workspace
     execute: Execute
     registry: Registry
     emit: Emit
+    golden: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,12 +323,7 @@ def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> 
         staging = workspace.stage(key)
         watch = stopwatch()
         try:
-            tools.execute(
-                step,
-                inputs,
-                staging,
-                lambda text: tools.emit(StepLine(name=step.name, text=text)),
-            )
+            _run(planned, inputs, staging, tools)
         except CompileError as error:
             error.log = str(workspace.fail(key, staging))
             raise
@@ -344,6 +341,26 @@ def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> 
             "key": dict(planned.ingredients),
         }
         return workspace.commit(key, staging, record), True
+
+
+def _run(planned: PlannedStep, inputs: Mapping[str, Path], staging: Staging, tools: Tools) -> None:
+    """Run a step, or take a reference's outputs from the registry."""
+    step = planned.step
+
+    def say(text: str) -> None:
+        tools.emit(StepLine(name=step.name, text=text))
+
+    if not (tools.golden and isinstance(step.run, Call)):
+        tools.execute(step, inputs, staging, say)
+        return
+    from lmi_compile import golden  # noqa: PLC0415 - only where references are shared
+
+    shared = step.run.function in golden.SHARED
+    if shared and golden.fetch(tools.registry, planned, staging.out, say):
+        return
+    tools.execute(step, inputs, staging, say)
+    if shared:
+        golden.share(tools.registry, planned, staging.out, say)
 
 
 def _read(path: Path) -> dict[str, JSONValue]:

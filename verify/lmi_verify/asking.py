@@ -12,7 +12,7 @@ import torch  # noqa: TID253 - nobody imports this module before it is named
 from safetensors.torch import save_file  # noqa: TID253 - as above
 
 from lmi_verify.eager import Eager, likelihoods
-from lmi_verify.prompts import Prompt, PromptSet, token_digest
+from lmi_verify.prompts import Prompt, PromptSet, file_digest, token_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +204,7 @@ def write_outputs(
             "prompts_digest": digest,
             "vocab_size": answers[0].forced_logits.shape[-1],
             "eos_token_ids": list(eos_token_ids),
+            "tensors": file_digest(out / "outputs.safetensors"),
             "prompts": [
                 {
                     "id": name,
@@ -226,7 +227,12 @@ def write_scores(
 ) -> None:
     """Writes the files of a side that scores and generates nothing."""
     save_file(dict(tensors), out / "outputs.safetensors")
-    header = {"format": 2, "prompts_digest": digest, "vocab_size": vocab_size}
+    header = {
+        "format": 2,
+        "prompts_digest": digest,
+        "vocab_size": vocab_size,
+        "tensors": file_digest(out / "outputs.safetensors"),
+    }
     _write(out / "outputs.json", {**header, "prompts": [{"id": name} for name in names]})
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open  # noqa: TID253 - as above
 
 from lmi_verify.errors import Malformed, OutputsUnusable
 from lmi_verify.jsonread import Reader
-from lmi_verify.prompts import token_digest
+from lmi_verify.prompts import file_digest, token_digest
 from lmi_verify.tensorfiles import FloatArray, Tensors, read_json
 
 PARTS: Mapping[str, str] = {
@@ -270,6 +270,9 @@ def read_outputs(
     if problems:
         raise OutputsUnusable(tuple(f"{owner}outputs.json: {each}" for each in problems))
     tensors = Tensors(directory / "outputs.safetensors", owner)
+    digest = content.entries().get("tensors")  # a reference names its tensors: it is kept for long
+    if digest is not None and digest.value != file_digest(tensors.path):
+        raise OutputsUnusable((f"{owner}outputs.safetensors is not what outputs.json names",))
     shown = _shown(tensors, prompts, ends)
     for part in sorted(set(needed) - shown):
         tensors.problem(f"{PARTS[part]} is missing")

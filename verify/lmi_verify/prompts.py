@@ -163,6 +163,12 @@ def token_digest(
     return f"sha256:{hashlib.sha256(canonical).hexdigest()}"
 
 
+def file_digest(path: Path) -> str:
+    """`sha256:` and the digest of a file's bytes."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def _prompt(item: Reader) -> Prompt:
     given = item.entries()
     return Prompt(

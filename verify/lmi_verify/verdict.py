@@ -6,6 +6,7 @@ Light: the pipeline, the console and the registry read verdicts without numpy.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lmi_verify.errors import Malformed
@@ -115,6 +116,11 @@ class Verdict:
                     shown = _shown(measured.value)
                     rows.append((metric.title, shown, "", "", measured.prompt or "", ""))
         return tuple(rows)
+
+
+def verdict_schema_text() -> str:
+    """The JSON Schema of `to_json`'s format."""
+    return (Path(__file__).parent / "data" / "verdict.schema.json").read_text(encoding="utf-8")
 
 
 def infeasible(

@@ -76,6 +76,7 @@ def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Too
         execute=_Local(offline=settings.offline),
         registry=registry,
         emit=console.emit,
+        golden=settings.registry is not None,
     )
 
 

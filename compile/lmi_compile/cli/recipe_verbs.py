@@ -12,6 +12,7 @@ from lmi_recipes.catalog import catalog_names, find_recipe
 from lmi_recipes.errors import RecipesError
 from lmi_recipes.reading import read_recipe
 from lmi_recipes.schema import recipe_schema_text
+from lmi_verify.verdict import verdict_schema_text
 
 
 @click.command()
@@ -55,7 +56,9 @@ def recipes(*, as_json: bool, quiet: bool, verbose: bool) -> int:
 
 
 @click.command()
-def schema() -> int:
-    """Print the JSON Schema of recipes, for editors."""
-    sys.stdout.write(recipe_schema_text())
+@click.argument("what", type=click.Choice(["recipe", "verdict"]), default="recipe")
+def schema(what: str) -> int:
+    """Print the JSON Schema of recipes, for editors, or of verdict.json, for readers."""
+    text = recipe_schema_text() if what == "recipe" else verdict_schema_text()
+    sys.stdout.write(text)
     return ExitCode.OK
