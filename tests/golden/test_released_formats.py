@@ -1,13 +1,16 @@
 """Every released format stays readable: these files were written by the version in their name."""
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
 from lmi_compile.proof.record import parse as parse_proof
 from lmi_verify.verdict import from_json as parse_verdict
+from lmi_verify.verdict import verdict_schema_text
 
 GOLDEN = Path(__file__).parent
 MANIFEST_V1 = "f6b4434c0dffb7b322042d77c6eb7fcf6f603a41d763a6cb2614ac53a88ec8ec"
@@ -31,6 +34,15 @@ def test_a_statement_of_version_1_is_about_that_artifact(name: str, kind: str) -
 def test_a_verdict_of_version_1_is_read() -> None:
     statement = Statement.parse((GOLDEN / "verdict-v1.json").read_bytes())
     assert parse_verdict(statement.predicate).decision == "ACCEPT"
+
+
+def test_a_verdict_of_version_2_is_read_and_fits_its_schema() -> None:
+    content = json.loads((GOLDEN / "verdict-v2.json").read_bytes())
+    verdict = parse_verdict(content)
+    assert (verdict.decision, len(verdict.checks)) == ("ACCEPT", 11)
+    assert verdict.measurements is not None
+    assert verdict.measurements.perplexity["candidate"] == pytest.approx(29.85, abs=0.01)
+    jsonschema.validate(content, json.loads(verdict_schema_text()))
 
 
 def test_a_proof_of_version_1_is_read() -> None:
