@@ -184,6 +184,7 @@ def _steps(
             name="fetch",
             run=Call(function=function, params=params),
             local_inputs=local_inputs,
+            network=True,
         ),
         Step(
             name="model",

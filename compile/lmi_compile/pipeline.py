@@ -26,8 +26,24 @@ class Execute(Protocol):
         inputs: Mapping[str, Path],
         staging: Staging,
         on_line: Callable[[str], None],
-    ) -> None:
-        """Run `step`; `inputs` holds the output directories of the steps it needs."""
+    ) -> Mapping[str, JSONValue]:
+        """Run `step`; `inputs` holds the output directories of the steps it needs.
+
+        Returns:
+            where it ran, for the step's record.
+        """
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """An executor that knows better than the backend what must be there before the first step."""
+
+    def prepare(self, plan: Plan) -> None:
+        """Hold that `plan` can run.
+
+        Raises:
+            EnvironmentFault: the engine, the cluster or the account lacks something.
+        """
 
 
 @runtime_checkable
@@ -123,12 +139,12 @@ def build(
 
 
 def prepare(plan: Plan, tools: Tools) -> None:
-    """Before any step: this machine has what the toolchain needs; what it lacked may be here now.
+    """Before any step: where it runs has what it needs; what it lacked may be there now.
 
     Raises:
         EnvironmentFault: something is missing.
     """
-    plan.backend.preflight(plan.order)
+    _hold(plan, tools.execute)
     _forget_tentative(plan, tools.workspace)
 
 
@@ -169,6 +185,13 @@ def finish(plan: Plan, tools: Tools, *, allow_unverified: bool = False) -> Build
         verdict=verdict,
         proof_report=proof,
     )
+
+
+def _hold(plan: Plan, execute: Execute) -> None:
+    if isinstance(execute, Preparing):
+        execute.prepare(plan)
+    else:
+        plan.backend.preflight(plan.order)
 
 
 def _forget_tentative(plan: Plan, workspace: Workspace) -> None:
@@ -222,7 +245,7 @@ def run_until(plan: Plan, name: str, tools: Tools) -> Build:
     """
     if name in plan.skipped and name not in plan.keys:
         return _ended(plan, None, "SKIPPED", {}, reason=plan.skipped[name])
-    plan.backend.preflight(plan.order)
+    _hold(plan, tools.execute)
     seconds: dict[str, float] = {}
     judge = f"{name}-judge"
     if judge not in plan.keys:
@@ -323,7 +346,7 @@ def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> 
         staging = workspace.stage(key)
         watch = stopwatch()
         try:
-            _run(planned, inputs, staging, tools)
+            ran = _run(planned, inputs, staging, tools)
         except CompileError as error:
             error.log = str(workspace.fail(key, staging))
             raise
@@ -338,29 +361,32 @@ def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> 
         record: dict[str, JSONValue] = {
             "name": step.name,
             "seconds": watch(),
+            "ran": dict(ran),
             "key": dict(planned.ingredients),
         }
         return workspace.commit(key, staging, record), True
 
 
-def _run(planned: PlannedStep, inputs: Mapping[str, Path], staging: Staging, tools: Tools) -> None:
-    """Run a step, or take a reference's outputs from the registry."""
+def _run(
+    planned: PlannedStep, inputs: Mapping[str, Path], staging: Staging, tools: Tools
+) -> Mapping[str, JSONValue]:
+    """Run a step, or take a reference's outputs from the registry; says where it ran."""
     step = planned.step
 
     def say(text: str) -> None:
         tools.emit(StepLine(name=step.name, text=text))
 
     if not (tools.golden and isinstance(step.run, Call)):
-        tools.execute(step, inputs, staging, say)
-        return
+        return tools.execute(step, inputs, staging, say)
     from lmi_compile import golden  # noqa: PLC0415 - only where references are shared
 
     shared = step.run.function in golden.SHARED
     if shared and golden.fetch(tools.registry, planned, staging.out, say):
-        return
-    tools.execute(step, inputs, staging, say)
+        return {"executor": "none: from the registry"}
+    ran = tools.execute(step, inputs, staging, say)
     if shared:
         golden.share(tools.registry, planned, staging.out, say)
+    return ran
 
 
 def _read(path: Path) -> dict[str, JSONValue]:

@@ -1,7 +1,7 @@
 """A plan says how: the steps of a recipe, each with its key. Pure: nothing is run or fetched."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backend import Backend, Order, find_backend, skipped_by
@@ -104,7 +104,8 @@ def make_plan(order: Order) -> Plan:
     backend = find_backend(order.recipe.backend)
     planned: list[PlannedStep] = []
     keys: dict[str, str] = {}
-    for step in backend.steps(order):
+    for bare in backend.steps(order):
+        step = bare if bare.where == "host" else replace(bare, image=order.toolchain.image)
         unknown = [need for need in step.needs if need not in keys]
         if unknown or step.name in keys:
             what = f"backend {order.recipe.backend}: step {step.name} needs {unknown} before it"

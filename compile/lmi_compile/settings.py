@@ -7,7 +7,21 @@ from pathlib import Path
 
 from lmi_compile.errors import EnvironmentFault
 
-_NAMES = ("cache_dir", "out", "registry", "offline")
+_NAMES = (
+    "cache_dir",
+    "out",
+    "registry",
+    "offline",
+    "executor",
+    "image",
+    "pull",
+    "container_mounts",
+    "ray_address",
+    "sagemaker_role",
+    "sagemaker_prefix",
+    "sagemaker_poll_seconds",
+)
+_YES = {"1", "true", "yes", "on"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +33,28 @@ class Settings:
         out: where results go.
         registry: a folder, or None: the recipe's own, else `<out>/registry`.
         offline: no step may use the network.
+        executor: `local`, `container`, `ray`, `ray+container` or `sagemaker`.
+        image: the container image of steps whose toolchain names none, or where a mirror has it.
+        pull: an image that is not here is fetched.
+        container_mounts: further folders that a container may read.
+        ray_address: of the cluster; None lets Ray find one.
+        sagemaker_role: the role that a job runs as.
+        sagemaker_prefix: where in S3 a job's inputs and outputs go.
+        sagemaker_poll_seconds: between two looks at a job.
     """
 
     cache_dir: Path
     out: Path
     registry: str | None
     offline: bool
+    executor: str = "local"
+    image: str | None = None
+    pull: bool = False
+    container_mounts: tuple[Path, ...] = ()
+    ray_address: str | None = None
+    sagemaker_role: str | None = None
+    sagemaker_prefix: str | None = None
+    sagemaker_poll_seconds: float = 15.0
 
 
 def load_settings(
@@ -44,17 +74,47 @@ def load_settings(
     values: dict[str, object] = {}
     for name in _NAMES:
         for value in (flags.get(name), environ.get(f"LMI_{name.upper()}"), config.get(name)):
-            if value not in (None, ""):
+            if value not in (None, "", ()):
                 values[name] = value
                 break
     home = environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118 - no home directory is not an error here
-    registry = values.get("registry")
     return Settings(
         cache_dir=Path(str(values.get("cache_dir") or Path(home, "lmi-compile"))).absolute(),
         out=Path(str(values.get("out") or "out")).absolute(),
-        registry=str(registry) if registry else None,
-        offline=str(values.get("offline", "")).lower() in {"1", "true", "yes", "on"},
+        registry=_text(values, "registry"),
+        offline=_flag(values, "offline"),
+        executor=_text(values, "executor") or "local",
+        image=_text(values, "image"),
+        pull=_flag(values, "pull"),
+        container_mounts=_folders(values.get("container_mounts")),
+        ray_address=_text(values, "ray_address"),
+        sagemaker_role=_text(values, "sagemaker_role"),
+        sagemaker_prefix=_text(values, "sagemaker_prefix"),
+        sagemaker_poll_seconds=_seconds(values, "sagemaker_poll_seconds", 15.0),
     )
+
+
+def _text(values: Mapping[str, object], name: str) -> str | None:
+    value = values.get(name)
+    return str(value) if value else None
+
+
+def _flag(values: Mapping[str, object], name: str) -> bool:
+    return str(values.get(name, "")).lower() in _YES
+
+
+def _seconds(values: Mapping[str, object], name: str, default: float) -> float:
+    text = _text(values, name)
+    try:
+        return default if text is None else float(text)
+    except ValueError as error:
+        raise EnvironmentFault(f"{name} is {text}", fix="give a number of seconds") from error
+
+
+def _folders(value: object) -> tuple[Path, ...]:
+    """Folders from a flag's or a file's list, or from a variable like PATH."""
+    listed = value if isinstance(value, list | tuple) else str(value or "").split(os.pathsep)
+    return tuple(Path(str(folder)).absolute() for folder in listed if folder)
 
 
 def _config_file(environ: Mapping[str, str]) -> dict[str, object]:

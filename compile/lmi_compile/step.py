@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmi_artifacts.digest import JSONValue
+from lmi_recipes.toolchain import Image
 
 Where = Literal["host", "toolchain", "device"]
 
@@ -74,6 +75,11 @@ class Step:
             called as `function(step, code, text)`; outside the key.
         tentative: an output that is there when this machine could not do the whole step, such as
             one without its device: a later build runs it again, and what needs it; outside the key.
+        image: the toolchain's image, for an executor that runs in one; outside the key, where
+            `identity` has as much of it as decides the bytes.
+        network: it asks a hub or a bucket; outside the key.
+        retry: exit codes after which another try is worth it where tries are left, beside 75 of
+            sysexits.h; outside the key.
     """
 
     name: str
@@ -87,3 +93,6 @@ class Step:
     local_inputs: Mapping[str, str] = field(default_factory=dict)
     explain: str = ""
     tentative: str | None = None
+    image: Image | None = None
+    network: bool = False
+    retry: tuple[int, ...] = ()

@@ -1,8 +1,9 @@
 """The child process that runs one `Call`: `python -m lmi_compile.worker REQUEST.json`.
 
-The request holds the function, its params, the input directories and the output directory. Its
-standard input stays open as long as the parent lives: when it ends, the parent is dead, and the
-worker kills its whole process group, compilers included, so that nothing goes on unattended.
+The request holds the function, its params, the input directories and the output directory, and,
+away from the machine that planned it, what this place must be like. Its standard input stays open
+as long as the parent lives: when it ends, the parent is dead, and the worker kills its whole
+process group, compilers included, so that nothing goes on unattended.
 """
 
 import importlib
@@ -23,6 +24,10 @@ def main(request_file: str) -> int:
     request = json.loads(Path(request_file).read_bytes())
     module, _, function = request["function"].partition(":")
     try:
+        if "expected" in request:
+            from lmi_compile.place import require_place  # noqa: PLC0415 - only away from home
+
+            require_place(request["function"], request["expected"])
         run = getattr(importlib.import_module(module), function)
         inputs = {name: Path(path) for name, path in request["inputs"].items()}
         run(request["params"], inputs, Path(request["out"]))

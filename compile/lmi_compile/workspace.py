@@ -43,6 +43,27 @@ class Staging:
     out: Path
     log: Path
 
+    @property
+    def tmp(self) -> Path:
+        """A scratch directory, empty at first and gone afterwards."""
+        return self.root / "tmp"
+
+    @property
+    def failure(self) -> Path:
+        """Where a `Call` writes why it failed."""
+        return self.tmp / "failure.json"
+
+    @classmethod
+    def at(cls, root: Path) -> "Staging":
+        """The staging directory `root`, by the names that every one has."""
+        return cls(root=root, out=root / "out", log=root / "log.txt")
+
+    def create(self) -> "Staging":
+        """Make its directories."""
+        self.out.mkdir(parents=True)
+        self.tmp.mkdir()
+        return self
+
 
 class Workspace:
     """The per-key directories under one root.
@@ -113,11 +134,7 @@ class Workspace:
         folder = self._folder("staging")
         for old in folder.glob(f"{key}.*"):
             shutil.rmtree(old, ignore_errors=True)
-        root = folder / f"{key}.{os.getpid()}"
-        out = root / "out"
-        out.mkdir(parents=True)
-        (root / "tmp").mkdir()
-        return Staging(root=root, out=out, log=root / "log.txt")
+        return Staging.at(folder / f"{key}.{os.getpid()}").create()
 
     def commit(self, key: str, staging: Staging, record: Mapping[str, JSONValue]) -> Path:
         """Make a built step visible, all of it at once.
@@ -125,8 +142,7 @@ class Workspace:
         Returns:
             the step's output directory.
         """
-        shutil.rmtree(staging.root / "tmp", ignore_errors=True)
-        (staging.root / "failure.json").unlink(missing_ok=True)
+        shutil.rmtree(staging.tmp, ignore_errors=True)
         (staging.root / "step.json").write_bytes(canonical_json(dict(record)))
         _sync_tree(staging.root)
         final = self._folder("steps") / key

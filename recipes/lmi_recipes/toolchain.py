@@ -39,6 +39,7 @@ class Image:
     reference: Annotated[str, text(), "Name and tag."]
     digest: Annotated[str | None, _DIGEST, "As read from a registry; null when nobody did."] = None
     note: Annotated[str | None, optional(text()), "What to know about it."] = None
+    root: Annotated[bool, flag(), "True where its tools run as root only."] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import click
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.cli.options import (
+    executor_options,
     read_settings,
     registry_of,
     set_option,
@@ -18,6 +19,7 @@ from lmi_compile.cli.options import (
 from lmi_compile.cli.reports import print_briefly, print_proof, print_verdict
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_failure
+from lmi_compile.executors.choose import Chosen
 from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
 from lmi_compile.pipeline import build as build_plan
 from lmi_compile.plan import Plan, make_plan
@@ -32,8 +34,10 @@ from lmi_compile.survey import load, survey
 @click.option(
     "--allow-unverified", is_flag=True, help="Publish also where no gate exists; it says so."
 )
+@click.option("--dry-run", is_flag=True, help="Print the requests of SageMaker jobs; send none.")
 @set_option
 @toolchains_option
+@executor_options
 @settings_options
 @voice_options
 def build(
@@ -42,6 +46,7 @@ def build(
     until: str | None,
     rehash: bool,
     allow_unverified: bool,
+    dry_run: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
     as_json: bool,
@@ -59,6 +64,8 @@ def build(
         rehash=rehash,
         allow_unverified=allow_unverified,
     )
+    if dry_run:
+        return _print_requests(recipes, options, settings, console)
     codes = []
     for recipe in recipes:
         try:
@@ -91,12 +98,26 @@ class _Options:
     allow_unverified: bool
 
 
-def _build_one(recipe: str, options: _Options, settings: Settings, console: Console) -> Build:
+def _print_requests(
+    recipes: tuple[str, ...], options: _Options, settings: Settings, console: Console
+) -> int:
+    executor = Chosen(settings, console.emit)
+    for recipe in recipes:
+        for request in executor.requests(_plan(recipe, options, settings, console)):
+            console.json(request)
+    return ExitCode.OK
+
+
+def _plan(recipe: str, options: _Options, settings: Settings, console: Console) -> Plan:
     loaded = load(recipe, options.overrides)
     for note in loaded.notes:
         console.line(f"note: {note}")
-    plan = make_plan(survey(loaded, settings.cache_dir, options.toolchains))
-    registry = registry_of(settings, loaded.recipe.publish.registry)
+    return make_plan(survey(loaded, settings.cache_dir, options.toolchains))
+
+
+def _build_one(recipe: str, options: _Options, settings: Settings, console: Console) -> Build:
+    plan = _plan(recipe, options, settings, console)
+    registry = registry_of(settings, plan.order.recipe.publish.registry)
     tools = tools_of(settings, registry, console)
     if options.until:
         return _build_until(plan, options.until, tools, console)

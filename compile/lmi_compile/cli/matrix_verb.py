@@ -18,6 +18,7 @@ from lmi_compile.cli.matrix_reports import (
     write_reports,
 )
 from lmi_compile.cli.options import (
+    executor_options,
     read_settings,
     registry_of,
     set_option,
@@ -65,6 +66,7 @@ _LIMITS = ("device", "network", "memory")
 @click.option("--markdown", type=_FILE, help="Write a summary for a CI job.")
 @set_option
 @toolchains_option
+@executor_options
 @settings_options
 @voice_options
 def matrix(

@@ -1,17 +1,14 @@
 """Options that verbs share, and what they open."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from lmi_compile.console import Console
-from lmi_compile.executors.running import Running
+from lmi_compile.executors.choose import EXECUTORS, Chosen
 from lmi_compile.settings import Settings, load_settings
-from lmi_compile.step import Step
-from lmi_compile.workspace import Staging, Workspace
+from lmi_compile.workspace import Workspace
 
 if TYPE_CHECKING:
     from lmi_artifacts.registry import Registry
@@ -24,6 +21,21 @@ _SETTINGS = (
     click.option("--out", metavar="DIR", help="Where results go (default: ./out)."),
     click.option("--registry", metavar="DIR", help="Registry (default: <out>/registry)."),
     click.option("--offline", is_flag=True, default=None, help="No step may use the network."),
+)
+_EXECUTOR = (
+    click.option("--executor", type=click.Choice(EXECUTORS), help="Where steps run."),
+    click.option("--image", metavar="REF", help="The steps' container image; NAME[@sha256:...]."),
+    click.option("--pull", is_flag=True, default=None, help="Fetch an image that is not here."),
+    click.option(
+        "--container-mount",
+        "container_mounts",
+        multiple=True,
+        type=click.Path(exists=True),
+        help="A further folder that containers may read.",
+    ),
+    click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster."),
+    click.option("--sagemaker-role", metavar="ARN", help="The role that SageMaker jobs run as."),
+    click.option("--sagemaker-prefix", metavar="S3URL", help="Where SageMaker jobs keep files."),
 )
 _VOICE = (
     click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout."),
@@ -44,6 +56,13 @@ toolchains_option = click.option(
 def settings_options(function: Command) -> Command:
     """Add --cache-dir, --out, --registry and --offline."""
     for option in reversed(_SETTINGS):
+        function = option(function)
+    return function
+
+
+def executor_options(function: Command) -> Command:
+    """Add --executor and what the executors want to know; they are settings, too."""
+    for option in reversed(_EXECUTOR):
         function = option(function)
     return function
 
@@ -73,31 +92,8 @@ def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Too
 
     return Tools(
         workspace=Workspace(settings.cache_dir),
-        execute=_Local(offline=settings.offline),
+        execute=Chosen(settings, console.emit),
         registry=registry,
         emit=console.emit,
         golden=settings.registry is not None,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Local:
-    """The local executor, imported when the first step runs: a cache hit runs none."""
-
-    offline: bool
-    running: Running = field(default_factory=Running)
-
-    def __call__(
-        self,
-        step: Step,
-        inputs: Mapping[str, Path],
-        staging: Staging,
-        on_line: Callable[[str], None],
-    ) -> None:
-        from lmi_compile.executors.local import run_step  # noqa: PLC0415 - as said above
-
-        run_step(step, inputs, staging, on_line, offline=self.offline, running=self.running)
-
-    def cancel(self) -> None:
-        """End every step that runs."""
-        self.running.cancel()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.registry import open_registry
 from lmi_compile.errors import exit_code_of
 from lmi_compile.events import Event
@@ -30,12 +31,13 @@ class Altering:
         inputs: Mapping[str, Path],
         staging: Staging,
         on_line: Callable[[str], None],
-    ) -> None:
-        run_step(step, inputs, staging, on_line)
+    ) -> Mapping[str, JSONValue]:
+        ran = run_step(step, inputs, staging, on_line)
         if step.name == self.step:
             path = staging.out / self.file
             content = json.loads(path.read_bytes()) | {"decision": self.decision}
             path.write_text(json.dumps(content))
+        return ran
 
 
 @pytest.fixture

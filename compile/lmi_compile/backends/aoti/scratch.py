@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmi_compile.errors import EnvironmentFault
@@ -35,14 +35,15 @@ def fixed_scratch(name: str) -> Iterator[Path]:
         EnvironmentFault: The path exists and belongs to somebody else.
     """
     root = _ROOT if os.access(_ROOT, os.W_OK) else Path(tempfile.gettempdir())
-    home = root / f"lmi-compile-{os.getuid()}"
-    home.mkdir(mode=0o700, exist_ok=True)
-    _require_ours(home)
-    with (home / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    home = _shared_folder(root / "lmi-compile")
+    with _locked(home / f"{name}.lock"):
         folder = home / name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError as error:
+            what = f"{folder} was left by another user of this machine"
+            raise EnvironmentFault(what, "", "let its owner or root remove it") from error
         try:
             with _temporary_directory(folder):
                 yield folder
@@ -69,8 +70,23 @@ def _temporary_directory(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _require_ours(folder: Path) -> None:
+def _shared_folder(folder: Path) -> Path:
+    """One folder for all users, as /tmp is: a user's number in the path would change the bytes."""
+    with suppress(FileExistsError):
+        folder.mkdir()
+        folder.chmod(0o1777)
     found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        what = f"{folder} is not a directory of this user"
-        raise EnvironmentFault(what, "", "remove it, or set TMPDIR to a directory of your own")
+    if not stat.S_ISDIR(found.st_mode) or not (found.st_mode & stat.S_ISVTX):
+        what = f"{folder} is not a directory that users share as /tmp"
+        raise EnvironmentFault(what, "", "remove it")
+    return folder
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold `path`, whoever made it: to lock a file, reading it is enough."""
+    with suppress(FileExistsError):
+        path.touch(mode=0o644, exist_ok=False)
+    with path.open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -26,3 +26,24 @@ def test_the_path_follows_neither_tmpdir_nor_the_working_directory(
         assert not folder.exists()
         assert tempfile.gettempdir() == str(tmp_path / name)
     assert seen[0] == seen[1]
+
+
+def test_the_path_is_the_same_for_every_user(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root for a container engine")
+    report = tmp_path / "report"
+    report.touch()
+    report.chmod(0o666)
+    name = f"test-{os.getpid()}"
+    with fixed_scratch(name) as folder:
+        mine = str(folder)
+    child = os.fork()
+    if child == 0:
+        with report.open("w") as out:
+            os.setuid(65534)
+            with fixed_scratch(name) as folder:
+                out.write(str(folder))
+            out.flush()
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert report.read_text() == mine

@@ -10,6 +10,7 @@ from lmi_compile.step import Argv, Call, Resources, Step
 
 BACKEND = "lmi_compile.backends.neuron"
 TREE = "package"
+RETRY = (70,)  # neuronx-cc ends with it whatever its reason, a machine's bad moment among them
 
 
 def identity(order: Order) -> dict[str, JSONValue]:

@@ -25,6 +25,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
         reference_step(order.recipe),
         Step(
             name="compile",
+            retry=common.RETRY,
             run=Argv(argv=compile_argv(order, ground)),
             env=_env(order, ground),
             needs=("model",),

@@ -35,6 +35,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
         ),
         Step(
             name="compile",
+            retry=common.RETRY,
             run=Argv(argv=compile_argv(order)),
             env={"NEURON_COMPILE_CACHE_URL": f"{{out}}/{KEPT_CACHE}"},
             needs=("model", "properties"),

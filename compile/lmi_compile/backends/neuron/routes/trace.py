@@ -68,6 +68,7 @@ def _reference_step(request: Mapping[str, JSONValue]) -> Step:
 def _compile_step(order: Order, ground: Ground) -> Step:
     return Step(
         name="compile",
+        retry=common.RETRY,
         run=Argv(
             argv=(
                 "python",

@@ -20,6 +20,7 @@ def steps(order: Order, ground: Ground) -> tuple[Step, ...]:
         common.tools_step({"route": ground.route, "tokens": 64}),
         Step(
             name="compile",
+            retry=common.RETRY,
             run=Argv(
                 argv=(
                     "python",

@@ -1,0 +1,68 @@
+"""A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
+
+The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry. Each line
+it prints is one JSON value: an event, and at last `ended`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from lmi_artifacts.registry import open_registry
+from lmi_compile.cli.app import _interrupt
+from lmi_compile.errors import CompileError, exit_code_of, to_failure
+from lmi_compile.executors.ray_cluster import RayCluster
+from lmi_compile.pipeline import Tools, run_steps
+from lmi_compile.plan import Plan, PlannedStep
+from lmi_compile.settings import load_settings
+from lmi_compile.step import Argv, Resources, Step
+from lmi_compile.workspace import Workspace
+
+
+def say(**what: Any) -> None:
+    print(json.dumps(what), flush=True)  # noqa: T201 - what the test reads
+
+
+def plan_of(steps: list[dict[str, Any]]) -> Plan:
+    planned: list[PlannedStep] = []
+    for number, item in enumerate(steps):
+        step = Step(
+            name=item["name"],
+            run=Argv(argv=(sys.executable, "-c", item["code"], "{out}", *item.get("more", ()))),
+            needs=(planned[-1].step.name,) if planned else (),
+            outputs=tuple(item.get("outputs", ())),
+            resources=Resources(**item.get("resources", {})),
+            retry=tuple(item.get("retry", ())),
+        )
+        planned.append(PlannedStep(step=step, key=f"{number:064x}", ingredients={}))
+    return Plan(order=None, backend=None, steps=tuple(planned), recipe={})  # type: ignore[arg-type]
+
+
+def main(spec: dict[str, Any]) -> None:
+    plan = plan_of(spec["steps"])
+    cache = Path(spec["cache"])
+    settings = load_settings({"executor": "ray", "ray_address": spec["address"]})
+    execute = RayCluster(settings=settings, tries=3)
+    tools = Tools(
+        workspace=Workspace(cache),
+        execute=execute,
+        registry=open_registry(str(cache / "registry")),
+        emit=lambda event: say(event=type(event).__name__, said=getattr(event, "text", "")),
+    )
+    seconds: dict[str, float] = {}
+    try:
+        execute.prepare(plan)
+        run_steps(plan, spec["steps"][-1]["name"], tools, seconds)
+    except CompileError as error:
+        say(ended=int(exit_code_of(error)), ran=[*seconds], **to_failure(error))
+    else:
+        records = {step.step.name: tools.workspace.record(step.key)["ran"] for step in plan.steps}
+        say(ended=0, ran=[*seconds], records=records)
+
+
+if __name__ == "__main__":
+    import signal
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    main(json.loads(Path(sys.argv[1]).read_bytes()))
