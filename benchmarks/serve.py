@@ -84,8 +84,8 @@ def _tree(recipe: str, package: Path | None, tree: Path) -> Path:
 def _measure(servers: Mapping[str, Served], rounds: int, tokens: int) -> dict[str, list[Turn]]:
     turns = {
         f"batch 8, concurrency {CONCURRENCY}": (servers[TOGETHER], CONCURRENCY, PROMPTS),
-        "batch 8, concurrency 1": (servers[TOGETHER], 1, PROMPTS[:3]),
-        "batch 1, concurrency 1 (peer)": (servers[ALONE], 1, PROMPTS[:3]),
+        "batch 8, concurrency 1": (servers[TOGETHER], 1, PROMPTS[:2]),
+        "batch 1, concurrency 1 (peer)": (servers[ALONE], 1, PROMPTS[:2]),
     }
     found: dict[str, list[Turn]] = {name: [] for name in turns}
     for number in range(-1, rounds):  # the first round warms up

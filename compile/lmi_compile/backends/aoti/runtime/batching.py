@@ -1,10 +1,11 @@
 """Continuous batching: requests join and leave a running decode between two steps.
 
-One thread owns the graphs. Each turn it admits at most one waiting request into a free slot (a
-prefill takes as long as many steps, and those who are being served should not wait for several),
-then decodes one token for every slot that is taken, each at its own position. A request that
-is alone takes the graph for one. Rows do not meet in any operation and each has its own draws, so
-neighbours change a request's numbers by rounding only: the two graphs add in another order.
+One thread owns the graphs. Each turn it admits waiting requests into free slots, at least one and
+as many more as a number of prompt tokens allows: a step costs the same for two rows as for all, so
+slots should fill at once, and those who are being served should not wait long for it. Then it
+decodes one token for every slot that is taken, each at its own position. A request that is alone
+takes the graph for one. Rows do not meet in any operation and each has its own draws, so neighbours
+change a request's numbers by rounding only: the two graphs add in another order.
 """
 
 import queue
@@ -19,6 +20,8 @@ from .generate import Generation, Token, Writer, first_logits
 from .request import Request
 from .service import Service
 
+# Of prompts that are read in one turn, while more fit: about four steps' time.
+_PROMPT_TOKENS = 128
 # Told of each token as it comes; with the last one, of the whole. Called by the decode thread.
 Listener = Callable[[Token, Generation | None], None]
 
@@ -85,17 +88,19 @@ class Batcher:
                 self._seats.clear()
 
     def _admit(self) -> None:
-        """Seats one waiting request; waits for one when nobody is being served."""
-        free = set(range(self.service.graphs.batch)) - set(self._seats)
-        if not free:
-            return
-        try:
-            waiting = self._waiting.get(block=not self._seats)
-            while waiting.promise.cancelled():
-                waiting = self._waiting.get(block=not self._seats)
-        except queue.Empty:
-            return
-        slot = min(free)
+        """Seats waiting requests; waits for one when nobody is being served."""
+        read = 0
+        while len(self._seats) < self.service.graphs.batch and read < _PROMPT_TOKENS:
+            try:
+                waiting = self._waiting.get(block=not self._seats and not read)
+            except queue.Empty:
+                return
+            if not waiting.promise.cancelled():
+                read += len(waiting.ids)
+                self._seat(waiting)
+
+    def _seat(self, waiting: _Waiting) -> None:
+        slot = min(set(range(self.service.graphs.batch)) - set(self._seats))
         try:
             writer = self.service.writer(waiting.request, waiting.ids)
             seat = _Seat(writer, waiting.promise, waiting.listener)
