@@ -402,6 +402,16 @@ def test_a_token_that_expires_in_the_middle_is_named_and_resumed(
     assert again.store.requests["UploadPart"] < 20  # of twenty
 
 
+def test_what_a_killed_probe_left_is_collected(bucket: Bucket, tree: Path) -> None:
+    registry = opened(bucket.url)
+    registry.publish(tree, manifest_of(tree))
+    left = registry.store.put("probe/0123456789abcdef", b"1")
+    assert left
+    assert registry.collect_garbage(older_than=-1, dry_run=False) == ("probe/0123456789abcdef",)
+    assert registry.collect_garbage(older_than=-1) == ()
+    assert "team/models/probe/conditional-writes" in bucket.stored_keys()
+
+
 def test_a_revoked_artifact_is_refused_at_once(bucket: Bucket, tree: Path, tmp_path: Path) -> None:
     registry = open_registry(bucket.url)
     ref = registry.publish(tree, manifest_of(tree)).ref

@@ -1,7 +1,8 @@
 """Mark and sweep: what no manifest, tag or lease stands for is removed, beside living publishers.
 
 What is swept: homes whose manifest never appeared, uploads that were never ended, leases, index
-entries and blob pointers that lead nowhere. A visible artifact is only removed by `retire`.
+entries and blob pointers that lead nowhere, what a killed probe left. A visible artifact is only
+removed by `retire`.
 """
 
 import time
@@ -14,6 +15,7 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import GARBAGE_SECONDS
 from lmi_artifacts.s3 import keys, sealed
 from lmi_artifacts.s3.lease import CONDEMNED
+from lmi_artifacts.s3.probe import PASSED
 from lmi_artifacts.s3.store import Store
 
 
@@ -174,6 +176,11 @@ def _entries(store: Store, older_than: float, now: float, *, dry_run: bool) -> l
         entry.key
         for entry in store.list("blobs/")
         if now - entry.modified >= older_than and not _holds(store, entry.key)
+    ]
+    found += [
+        entry.key
+        for entry in store.list("probe/")
+        if now - entry.modified >= older_than and entry.key != PASSED
     ]
     if not dry_run:
         store.delete(found)

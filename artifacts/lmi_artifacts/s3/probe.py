@@ -10,7 +10,7 @@ from lmi_artifacts.errors import RegistryMisconfigured
 from lmi_artifacts.s3.client import Refused
 from lmi_artifacts.s3.store import Conflict, Store
 
-_PASSED: Final = "probe/conditional-writes"
+PASSED: Final = "probe/conditional-writes"
 _PART: Final = b"probe"
 
 
@@ -20,7 +20,7 @@ def probe(store: Store) -> None:
     Raises:
         RegistryMisconfigured: the endpoint ignores one of them.
     """
-    if store.get(_PASSED) is not None:
+    if store.get(PASSED) is not None:
         return
     key = f"probe/{os.urandom(8).hex()}"
     try:
@@ -33,7 +33,7 @@ def probe(store: Store) -> None:
             raise _refuse(store, "a refused write changed the object")
     finally:
         store.delete([key])
-    store.put(_PASSED, b"this endpoint honours If-None-Match and If-Match\n")
+    store.put(PASSED, b"this endpoint honours If-None-Match and If-Match\n")
 
 
 def _replace(store: Store, key: str, etag: str) -> str:
