@@ -105,7 +105,8 @@ class Tiny:
     def build(cls, home: Path, make: Callable[..., Path]) -> "Tiny":
         lmi = Lmi(home=home)
         make(home / "model")
-        ended = lmi(write_recipe(home / "tiny.yaml", "./model"), "--json")
+        recipe = write_recipe(home / "tiny.yaml", "./model")
+        ended = lmi(recipe.name, "--json")  # relative, as people write it
         assert ended.code == 0, ended.err
         return cls(lmi=lmi, built=ended.json(), said=ended.err, make=make)
 

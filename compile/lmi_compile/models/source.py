@@ -98,7 +98,7 @@ def _parse_pypi(text: str) -> PypiSource:
 
 def _directory(text: str, base: Path) -> Path:
     try:
-        return base / Path(text).expanduser()
+        return (base / Path(text).expanduser()).absolute()  # steps run in other folders
     except RuntimeError as error:
         raise _bad(text, str(error)) from error
 
