@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mkdocs.structure.files import File, Files
 from lmi_artifacts.manifest import Manifest
 from lmi_compile.errors import _CODES, ExitCode
 from lmi_compile.explain import explained_codes, explanation
+from lmi_compile.preview import preview
 from lmi_recipes.catalog import catalog_names, find_recipe
 from lmi_recipes.reading import read_recipe
 from lmi_recipes.schema import recipe_schema_text
@@ -63,7 +65,7 @@ def _cli() -> Iterator[str]:
         "    :command: command",
         "    :prog_name: lmi-compile",
         "    :depth: 1",
-        "    :style: table",
+        "    :style: plain",
     )
 
 
@@ -75,9 +77,7 @@ def _recipe() -> Iterator[str]:
 
 def _fields(schema: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for name, field in schema.get("properties", {}).items():
-        inner = next(
-            (one for one in (field, *field.get("anyOf", ())) if "properties" in one), None
-        )
+        inner = next((one for one in (field, *field.get("anyOf", ())) if "properties" in one), None)
         default = "" if inner else _code(field.get("default", ""))
         meaning = _cell(field.get("description", ""))
         yield f"| `{prefix}{name}` | {_type(field)} | {default} | {meaning} |"
@@ -96,23 +96,32 @@ def _type(field: Mapping[str, Any]) -> str:
 
 
 def _catalogue() -> Iterator[str]:
-    yield "# Catalogue\n\n`lmi-compile NAME` builds one; `lmi-compile plan NAME` says what to expect.\n"
-    yield "| recipe | backend | target | dtype | quantization | TP | why it is so |"
+    yield "# Catalogue\n\n`lmi-compile NAME` builds one; `lmi-compile plan NAME` says more. The figures are"
+    yield "the planner's; UNKNOWN is what nobody has sourced.\n"
+    yield "| recipe | target | TP | fits | largest batch | artifact | why it is so |"
     yield "|---|---|---|---|---|---|---|"
-    for name in sorted(catalog_names()):
-        path = find_recipe(name)
-        recipe = read_recipe(path).recipe
-        target = recipe.target.instance_type or recipe.target.cpu or "any"
-        row = (
-            f"`{name}`",
-            recipe.backend,
-            target,
-            recipe.dtype,
-            recipe.quantization.method,
-            str(recipe.tensor_parallel_degree),
-            _cell(_first_comment(path)),
-        )
-        yield f"| {' | '.join(row)} |"
+    with tempfile.TemporaryDirectory() as cache:
+        for name in sorted(catalog_names()):
+            yield _recipe_row(name, Path(cache))
+
+
+def _recipe_row(name: str, cache: Path) -> str:
+    path = find_recipe(name)
+    loaded = read_recipe(path)
+    recipe = loaded.recipe
+    answer = preview(loaded, cache).answer
+    build = answer["build"]
+    size = build.get("artifact_bytes") if isinstance(build, dict) else None
+    row = (
+        f"`{name}`",
+        recipe.target.instance_type or recipe.target.cpu or "any",
+        str(recipe.tensor_parallel_degree),
+        {True: "yes", False: "no"}.get(answer["fits"], "UNKNOWN"),
+        str(answer["max_batch_size_that_fits"] or "UNKNOWN"),
+        f"{size / 1e9:.2f} GB" if isinstance(size, int | float) else "UNKNOWN",
+        _cell(_first_comment(path)),
+    )
+    return f"| {' | '.join(row)} |"
 
 
 def _first_comment(path: Path) -> str:
@@ -124,7 +133,9 @@ def _first_comment(path: Path) -> str:
 
 def _gates() -> Iterator[str]:
     yield "# Gates\n\nThe limits that a verdict holds a build to, by dtype and quantisation.\n"
-    data = json.loads((Path(inspect.getfile(gates)).parent / "data" / "gates.json").read_text("utf-8"))
+    data = json.loads(
+        (Path(inspect.getfile(gates)).parent / "data" / "gates.json").read_text("utf-8")
+    )
     yield f"```json\n{json.dumps(data, indent=1, ensure_ascii=False)}\n```"
 
 
