@@ -96,8 +96,8 @@ def _type(field: Mapping[str, Any]) -> str:
 
 
 def _catalogue() -> Iterator[str]:
-    yield "# Catalogue\n\n`lmi-compile NAME` builds one; `lmi-compile plan NAME` says more. The figures are"
-    yield "the planner's; UNKNOWN is what nobody has sourced.\n"
+    yield "# Catalogue\n\n`lmi-compile NAME` builds one; `lmi-compile plan NAME` says more."
+    yield "The figures are the planner's; UNKNOWN is what nobody has sourced.\n"
     yield "| recipe | target | TP | fits | largest batch | artifact | why it is so |"
     yield "|---|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as cache:
@@ -153,8 +153,8 @@ def _errors() -> Iterator[str]:
 
 
 def _manifest() -> Iterator[str]:
-    yield "# Manifest\n\n`lmi-artifact.json`: only what is the same for the same build. The artifact's"
-    yield "digest is the sha256 of its canonical JSON.\n"
+    yield "# Manifest\n\n`lmi-artifact.json`: only what is the same for the same build."
+    yield "The artifact's digest is the sha256 of its canonical JSON.\n"
     yield f"```\n{inspect.cleandoc(Manifest.__doc__ or '')}\n```\n"
     yield "| field | type |\n|---|---|"
     for field in dataclasses.fields(Manifest):
