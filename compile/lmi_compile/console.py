@@ -6,7 +6,9 @@ rich is imported when something is first shown, since a cache hit shows nothing.
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO, assert_never
@@ -37,7 +39,8 @@ class Console:
         self.err = err or sys.stderr
         self.quiet = quiet
         self.verbose = verbose
-        self.live = self.err.isatty() and os.environ.get("TERM") != "dumb" and not quiet
+        self.terminal = self.err.isatty() and os.environ.get("TERM") != "dumb"
+        self.live = self.terminal and not quiet
         self._status: Status | None = None
         self._started = 0.0
         self._heard = 0.0
@@ -65,13 +68,18 @@ class Console:
                 assert_never(event)
 
     def line(self, text: str) -> None:
-        """One line for people."""
+        """One line for people; a terminal gets it wrapped between words."""
         if not self.quiet:
-            print(text, file=self.err, flush=True)
+            self._print(text)
 
     def data(self, text: str) -> None:
         """One line of data on stdout."""
         print(text, flush=True)
+
+    def page(self, text: str) -> None:
+        """Text on stdout; a terminal gets it wrapped between words."""
+        for line in text.splitlines():
+            self.data(_wrapped(line) if sys.stdout.isatty() else line)
 
     def json(self, value: Mapping[str, JSONValue] | Sequence[JSONValue]) -> None:
         """One JSON value on stdout."""
@@ -82,6 +90,10 @@ class Console:
         if self.quiet:
             return
         self._finish()
+        if self.terminal:
+            self._print(title)
+            self._rich_table(header, rows)
+            return
         widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
         print(title, file=self.err)
         for row in (header, *rows):
@@ -102,7 +114,21 @@ class Console:
                 parts = [f"a bug in lmi-compile: {type(error).__name__}: {error}"]
                 parts.append("to do: run again with LMI_TRACEBACK=1 and report what it prints")
         parts.append(f"more: lmi-compile explain {code_of(error)}")
-        print("\n".join(part for part in parts if part), file=self.err, flush=True)
+        for line in "\n".join(part for part in parts if part).splitlines():
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        print(_wrapped(text) if self.terminal else text, file=self.err, flush=True)
+
+    def _rich_table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich.console import Console as RichConsole  # noqa: PLC0415 - not on the cached path
+        from rich.table import Table  # noqa: PLC0415 - as above
+        from rich.text import Text  # noqa: PLC0415 - as above
+
+        table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        RichConsole(file=self.err).print(table)
 
     def _begin(self, label: str) -> None:
         self._label, self._started, self._heard = label, time.monotonic(), time.monotonic()
@@ -131,6 +157,18 @@ class Console:
         if self._status:
             self._status.stop()
             self._status = None
+
+
+def _wrapped(text: str) -> str:
+    """Words are not cut at a terminal's edge; a reference stays whole, to be copied."""
+    width = shutil.get_terminal_size().columns
+    if len(text) <= width:
+        return text
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    lines = textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def _shorten(text: str, width: int = 60) -> str:

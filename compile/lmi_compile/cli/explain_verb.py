@@ -24,7 +24,7 @@ def explain(code: str | None, *, as_json: bool, quiet: bool, verbose: bool) -> i
         for page in pages.values():
             console.data(page.splitlines()[0].removeprefix("# "))
     else:
-        console.data("\n".join(pages.values()).rstrip())
+        console.page("\n".join(pages.values()).rstrip())
     return ExitCode.OK
 
 

@@ -6,7 +6,7 @@ from typing import cast
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.feasibility.building import gigabytes
 
-_WIDTH = 40
+_WIDTH = 20  # with its label and figures, a bar fits a terminal of 60 columns
 _KINDS = ("weights", "kv_cache", "activations", "logits", "runtime_reserve")
 Section = Mapping[str, JSONValue]
 UNKNOWN = "UNKNOWN"
@@ -118,7 +118,7 @@ def _placements(found: Section) -> Iterator[str]:
     ways = list(_sections(found["placements"]))
     if len(ways) < 2:  # noqa: PLR2004 - one way is no choice
         return
-    yield "degree x replicas   fits   ms/token alone   tokens/s at the asked batch   ceiling"
+    yield "degree x replicas, one request's ms/token, tokens/s at the asked batch, their ceiling"
     latency, rate = found["best_for_latency"], found["best_for_throughput"]
     for way in ways:
         degree = way["tensor_parallel_degree"]
@@ -129,10 +129,10 @@ def _placements(found: Section) -> Iterator[str]:
         ]
         alone = way["seconds_per_token_alone"]
         yield (
-            f"{degree!s:>6} x {way['replicas']!s:<8}   {'yes' if way['fits'] else 'no':<4}   "
-            f"{UNKNOWN if alone is None else f'{1000 * _number(alone):.1f}':>14}   "
-            f"{_figure(way['tokens_per_second']):>8}   "
-            f"{_figure(way['ceiling_tokens_per_second']):>26}   {', '.join(marks)}"
+            f"{degree!s:>4} x {way['replicas']!s:<3} {'fits' if way['fits'] else 'no':<4} "
+            f"{UNKNOWN if alone is None else f'{1000 * _number(alone):.1f}':>8} "
+            f"{_figure(way['tokens_per_second']):>8} "
+            f"{_figure(way['ceiling_tokens_per_second']):>8}  {', '.join(marks)}"
         ).rstrip()
 
 

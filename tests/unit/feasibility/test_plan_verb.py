@@ -80,11 +80,11 @@ def test_people_read_the_verdict_first_and_bars(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     fine = _run("plan", LLAMA, cache=tmp_path)
     assert fine.stderr.splitlines()[0] == "fits"
-    bars = re.findall(r"^  (.{16}) ([#.]{40}) ", fine.stderr, re.MULTILINE)
+    bars = re.findall(r"^  (.{16}) ([#.]{20}) ", fine.stderr, re.MULTILINE)
     assert [name.strip() for name, _ in bars] == [
         "weights", "kv cache", "activations", "logits", "runtime reserve", "together",
     ]  # fmt: skip
-    assert bars[0][1].count("#") == 22  # 13.5 of 24.0 GB
+    assert bars[0][1].count("#") == 11  # 13.5 of 24.0 GB
 
 
 def test_a_price_gives_a_cost(tmp_path: Path) -> None:
