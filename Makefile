@@ -84,6 +84,7 @@ audit: $(READY) ## known flaws of the pinned packages; SKIPPED where nobody can 
 .PHONY: soak
 soak: $(READY) ## ten minutes of overload on a server: memory stays, everything is answered or refused
 	$(BIN)/python tests/soak/soak.py
+
 .PHONY: docs
 docs: $(READY) ## the site in out/site, without a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
