@@ -38,6 +38,7 @@ _VERBS = {
     "verify": ("check_verbs", "check an artifact's bytes, and its outputs with --against"),
     "prove": ("check_verbs", "prove that serving an artifact compiles nothing"),
     "serve": ("serve_verb", "serve an artifact over HTTP: LMI, OpenAI and SageMaker requests"),
+    "bench": ("bench_verbs", "measure what is served: throughput, latency, the knee, the cost"),
     "deploy": ("deploy_verbs", "put an artifact behind a SageMaker endpoint, or take it away"),
     "invoke": ("invoke_verb", "ask an artifact, a URL or an endpoint, with retries"),
     "export": ("deploy_verbs", "write a deployment for another host: docker"),

@@ -64,7 +64,8 @@ def invoke(
     )
     streamed = len(asked) == 1 if stream is None else stream
     live = streamed and len(asked) == 1 and not as_json
-    with served(found, registry, settings.cache_dir) as place:
+    url = settings.registry or registry.url
+    with served(found, url, settings.cache_dir) as place:
         answers = invoke_all(
             place,
             asked,

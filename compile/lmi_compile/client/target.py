@@ -102,7 +102,7 @@ def find_target(
 
 
 @contextmanager
-def served(target: Target, registry: Registry, cache: Path) -> Iterator[Target]:
+def served(target: Target, registry: str, cache: Path) -> Iterator[Target]:
     """Serve an artifact here for the while, in a process of its own; other targets stay.
 
     Raises:
@@ -112,7 +112,7 @@ def served(target: Target, registry: Registry, cache: Path) -> Iterator[Target]:
         yield target
         return
     argv = [sys.executable, "-m", "lmi_compile", "serve", target.where, "--port", "0", "--json"]
-    argv += ["--registry", registry.url, "--cache-dir", str(cache)]
+    argv += ["--registry", registry, "--cache-dir", str(cache)]
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,

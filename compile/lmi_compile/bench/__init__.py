@@ -1,0 +1,1 @@
+"""Measuring an endpoint: a sweep over concurrency, statistics with their confidence, pages."""
