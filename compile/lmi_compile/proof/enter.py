@@ -7,6 +7,7 @@ Usage: `python -I -S enter.py CONFIG`, CONFIG being JSON:
     empty: a folder that is empty; it covers what is hidden.
     status: file descriptor; one line of JSON says what was set up, or why it could not be.
     lifeline: file descriptor of a pipe; when its other end closes, everything here is killed.
+    user: user id that the program runs as, or null for the one it has; only as real root.
 
 Three processes: this one stays outside as the guard, its child is process 1 of a new process
 namespace, and that one's child becomes the program. Whoever dies, those below are killed by the
@@ -32,6 +33,8 @@ MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
+PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2
+SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x20080522
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
 _KEPT_CAPABILITIES = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH}
@@ -99,11 +102,26 @@ def _exec(config: dict[str, Any]) -> None:
     try:
         os.close(config["status"])
         os.chdir(config["cwd"])
+        if config["user"] is not None:
+            _become(config["user"])
         started = repr(time.monotonic())
         argv = [arg.replace("@STARTED@", started) for arg in config["argv"]]
         os.execve(argv[0], argv, config["env"])  # noqa: S606 - an argv list, no shell
     finally:
         os._exit(126)
+
+
+def _become(user: int) -> None:
+    """Becomes another user, who may still read everything: the interpreter may be in /root."""
+    _prctl(PR_SET_KEEPCAPS, 1)
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    kept = 1 << CAP_DAC_READ_SEARCH
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    sets = struct.pack("=6I", kept, kept, kept, 0, 0, 0)  # effective, permitted, inheritable
+    _checked(_LIBC.syscall, ctypes.c_long(SYS_CAPSET), header, sets, what="capset")
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_DAC_READ_SEARCH)
 
 
 def _unshare() -> bool:
@@ -166,9 +184,10 @@ def _mount_attributes(target: str, attributes: bytes, flags: int) -> None:
     )
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int, third: int = 0) -> None:
     zero = ctypes.c_ulong(0)
-    _checked(_LIBC.prctl, option, ctypes.c_ulong(value), zero, zero, zero, what=f"prctl {option}")
+    values = (ctypes.c_ulong(value), ctypes.c_ulong(third), zero, zero)
+    _checked(_LIBC.prctl, option, *values, what=f"prctl {option}")
 
 
 def _checked(call: Callable[..., int], *args: object, what: str) -> None:

@@ -1,4 +1,4 @@
-"""The no-JIT proof: one watched run, judged; then one plain run, timed."""
+"""The no-JIT proof: one watched run, judged; one plain run, timed; one as a stranger."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from lmi_artifacts.properties import PROPERTIES_NAME, parse_properties
 from lmi_compile.proof import tables
 from lmi_compile.proof.policy import Findings, ScratchFile, judge
 from lmi_compile.proof.record import Observer, Proof, Timing
-from lmi_compile.proof.sandbox import Ran, Sandbox, run, sandbox
+from lmi_compile.proof.sandbox import Ran, Sandbox, hand_over, run, sandbox
 from lmi_compile.proof.trace import Trace, parse
 
 DEFAULT_PROMPT = "The capital of France is"
@@ -50,6 +50,15 @@ CHECKED = (
 )
 
 
+# Nobody's user id on every Linux; what a container may run as.
+OTHER_USER = 65534
+# How it was started for the third time: without real root no other user can be had.
+AGAIN = {
+    True: "over what that run left in its scratch folder, at another path, as user 65534,",
+    False: "over what that run left in its scratch folder, at another path,",
+}
+
+
 def prove(
     tree: Path,
     *,
@@ -64,7 +73,7 @@ def prove(
         tree: the served tree's folder, with model.py and serving.properties at its root.
         prompt: the request's `inputs`.
         max_new_tokens: of the watched request; the plain, timed one asks for a single token.
-        timeout_seconds: for each of the two runs.
+        timeout_seconds: for each of the three runs.
         strace: the observer's name or path.
 
     Returns:
@@ -92,22 +101,39 @@ def prove(
     unanswered = _unanswered(traced, timeout_seconds)
     if findings.events or unanswered is not None:
         return _refuted(traced, findings, unanswered, observer)
-    with sandbox(tree) as box:
-        plain = serve(box, request=_request(prompt, 1), strace=None)
-    unanswered = _unanswered(plain, timeout_seconds)
-    if unanswered is not None:
-        again = f"watched, it answered; in a second, plain run {unanswered}"
-        return _refuted(plain, findings, again, observer)
+    user = None if "user" in observer.namespaces or os.geteuid() else OTHER_USER
+    plain, again = _started_again(tree, serve, _request(prompt, 1), user)
+    for ran, what in ((plain, "in a second, plain run"), (again, AGAIN[user is not None])):
+        unanswered = None if ran is None else _unanswered(ran, timeout_seconds)
+        if ran is not None and unanswered is not None:
+            why = f"watched, it answered; {what} {unanswered}"
+            return _refuted(ran, findings, why, observer)
     return Proof(
         decision="PROVEN",
         noted=findings.noted[:EVENTS_KEPT],
-        checked=CHECKED,
+        checked=(*CHECKED, f"it answered {AGAIN[user is not None]}"),
         djl_python=_djl_python(traced),
         response=_response(traced),
         traced=_timing(traced),
         plain=_timing(plain),
         observer=observer,
     )
+
+
+def _started_again(
+    tree: Path,
+    serve: Callable[..., Ran],
+    request: Mapping[str, JSONValue],
+    user: int | None,
+) -> tuple[Ran, Ran | None]:
+    """Start twice more without the observer: as it was, for the times; then as a stranger."""
+    with sandbox(tree) as box:
+        plain = serve(box, request=request, strace=None)
+        if "answer" not in plain.stages:
+            return plain, None
+        with sandbox(tree) as other:
+            hand_over(box.scratch, other, user)
+            return plain, serve(other, request=request, strace=None, user=user)
 
 
 def _request(prompt: str, max_new_tokens: int) -> dict[str, JSONValue]:

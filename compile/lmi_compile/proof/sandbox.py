@@ -103,6 +103,21 @@ class Ran:
     log: str
 
 
+def hand_over(before: Path, box: Sandbox, user: int | None) -> None:
+    """Give a new run what an earlier one left in its scratch folder, as the new user's own.
+
+    Args:
+        before: a copy of the earlier run's scratch folder.
+        box: the new run's folders.
+        user: who it will run as, or None.
+    """
+    shutil.copytree(before, box.scratch, symlinks=True, dirs_exist_ok=True)
+    if user is not None:
+        box.base.chmod(0o711)
+        for path in (box.scratch, *box.scratch.rglob("*")):
+            os.chown(path, user, user, follow_symlinks=False)
+
+
 @contextmanager
 def sandbox(tree: Path) -> Iterator[Sandbox]:
     """Makes the folders of one run, and removes them afterwards.
@@ -126,6 +141,7 @@ def run(
     request: Mapping[str, JSONValue],
     strace: str | None,
     timeout_seconds: float,
+    user: int | None = None,
 ) -> Ran:
     """Serves one request from the tree.
 
@@ -135,6 +151,7 @@ def run(
         request: the request's JSON body.
         strace: the observer's path, or None for a run that nobody watches.
         timeout_seconds: after which everything in the sandbox is killed.
+        user: another user id to run as, or None; only where no user namespace was needed.
 
     Returns:
         How it went; whatever the tree did is data, never an exception.
@@ -147,7 +164,7 @@ def run(
         started = time.monotonic()
         lifeline, held = os.pipe()
         try:
-            argv = _argv(box, report.fileno(), status.fileno(), lifeline, properties, request)
+            argv = _argv(box, report.fileno(), status.fileno(), lifeline, user, properties, request)
             process = subprocess.Popen(
                 argv if strace is None else _watched(strace, box.trace, argv),
                 stdin=subprocess.DEVNULL,
@@ -183,6 +200,7 @@ def _argv(
     report: int,
     status: int,
     lifeline: int,
+    user: int | None,
     properties: Mapping[str, str],
     request: Mapping[str, JSONValue],
 ) -> list[str]:
@@ -209,6 +227,7 @@ def _argv(
         "empty": str(box.base / "empty"),
         "status": status,
         "lifeline": lifeline,
+        "user": user,
     }
     return [sys.executable, "-I", "-S", str(_HERE / "enter.py"), json.dumps(enter)]
 

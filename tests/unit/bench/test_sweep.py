@@ -60,7 +60,7 @@ def test_a_sweep_measures_continues_compares_and_shows(server: str, out: Path) -
     assert (folder / "level-1.json").stat().st_mtime_ns == kept
     assert "concurrency 1: measured already" in again.stderr
     assert "compared with the run before" in again.stderr
-    rows = list(csv.DictReader((folder / "bench.csv").open()))
+    rows = list(csv.DictReader((folder / "bench.csv").read_text().splitlines()))
     assert [row["concurrency"] for row in rows] == ["1", "2", "4"]
     assert float(rows[0]["tokens_per_second"]) > 0
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")

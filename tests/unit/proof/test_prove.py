@@ -3,6 +3,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -389,3 +390,43 @@ def test_a_second_run_that_fails_is_refuted(make_tree: TreeMaker) -> None:
     proof = prove(make_tree(body), timeout_seconds=60)
     assert proof.decision == "REFUTED"
     assert "in a second, plain run it did not answer" in proof.reasons[0]
+
+
+_MARKER = "mark = os.path.join(os.environ['TMPDIR'], 'mark')\n"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # a second start over what the first one left
+        _MARKER + "os.path.exists(mark) and os._exit(3)\nopen(mark, 'w').close()",
+        # the path of its first start, remembered
+        _MARKER + "there = os.path.abspath(__file__)\n"
+        "if os.path.exists(mark): os.stat(open(mark).read())\n"
+        "open(mark, 'w').write(there)",
+        # root, or a name in the list of users
+        "assert os.getuid() == 0",
+        "import getpass\nassert getpass.getuser() == 'root'",
+        # a home that is root's
+        "assert os.access(os.path.expanduser('~root'), os.W_OK) or os.getuid() == 0",
+    ],
+)
+def test_what_only_starts_once_or_here_or_as_this_user_is_refuted(
+    make_tree: TreeMaker, body: str
+) -> None:
+    if "mark" not in body and os.geteuid():
+        pytest.skip("another user id can be had by real root only")
+    proof = prove(make_tree(f"{body}\nanswer = 'Paris'", head="import os"), timeout_seconds=60)
+    assert proof.decision == "REFUTED", proof.line()
+    assert "over what that run left in its scratch folder" in proof.reasons[0]
+
+
+def test_a_stranger_may_write_to_the_scratch_folder_it_is_given(make_tree: TreeMaker) -> None:
+    body = (
+        _MARKER + "open(mark, 'a').write('x')\n"
+        "os.makedirs(mark + '.d', exist_ok=True)\nopen(mark + '.d/x', 'a').close()\n"
+        "answer = os.getuid()"
+    )
+    proof = prove(make_tree(body, head="import os"), timeout_seconds=60)
+    assert proof.decision == "PROVEN", proof.line()
+    assert any("another path" in sentence for sentence in proof.checked)
