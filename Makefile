@@ -67,6 +67,7 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/planner_error.py
 	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/bench_agreement.py
 
 .PHONY: chaos
 chaos: $(READY) ## faults and kills between publishers, pullers, gc and a real S3 server
