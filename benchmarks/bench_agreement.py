@@ -2,7 +2,7 @@
 
     python benchmarks/bench_agreement.py [--url http://127.0.0.1:8080] [--concurrency 4]
 
-Without --url a small streaming server of the tests is measured, at 25 tokens a second and client:
+Without --url a small streaming server of the tests is measured, at 12 tokens a second and client:
 locust spends so much of its own processor on a token that at 100 it measures itself. Each round
 runs both for the same time at the same concurrency, in alternating order; the figure is the median
 over the rounds of bench / locust. Exits 1 when one of them is further than 10 % from 1.
@@ -92,7 +92,7 @@ def server(url: str | None) -> Iterator[str]:
     sys.path.insert(0, str(_HERE.parent / "tests" / "servers"))
     from streaming import streaming  # noqa: PLC0415 - only when it is measured
 
-    with streaming("--slots", "8", "--step-ms", "40", "--prefill-ms", "100") as found:
+    with streaming("--slots", "8", "--step-ms", "80", "--prefill-ms", "400") as found:
         yield found
 
 
@@ -102,9 +102,9 @@ def main() -> int:
     parser.add_argument("--url")
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=12)
     parser.add_argument("--warmup", type=float, default=2)
-    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=16)
     options = parser.parse_args()
     prompts, _ = make_prompts(16, None)
     ratios: list[list[float]] = []

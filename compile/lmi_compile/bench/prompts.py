@@ -1,5 +1,6 @@
 """Prompts of a fixed length: by the model's own tokenizer where there is one, else by words."""
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -51,14 +52,20 @@ def make_prompts(tokens: int, tokenizer: Path | None) -> tuple[tuple[str, ...], 
 
 
 def _exactly(tokens: int, picked: random.Random, count: Callable[[str], int]) -> str:
-    """Words are added or dropped until the count is right, or as near as it gets."""
+    """Words are added or dropped until the count is right; else the nearest that was seen."""
     words = picked.choices(_WORDS, k=max(1, tokens))
+    best, off = " ".join(words), math.inf
     for _ in range(_TRIES):
-        found = count(" ".join(words))
-        if found == tokens or (found > tokens and len(words) == 1):
+        text = " ".join(words)
+        found = count(text)
+        if abs(found - tokens) < off:
+            best, off = text, abs(found - tokens)
+        if not off:
             break
+        change = max(1, round(abs(found - tokens) * len(words) / max(found, 1)))
         if found < tokens:
-            words += picked.choices(_WORDS, k=max(1, (tokens - found) // 2))
+            words += picked.choices(_WORDS, k=change)
         else:
-            del words[len(words) - max(1, (found - tokens) // 2) :]
-    return " ".join(words)
+            del words[max(1, len(words) - change) :]
+            words[-1] = picked.choice(_WORDS)
+    return best
