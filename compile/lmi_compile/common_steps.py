@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.errors import Unsupported
 from lmi_compile.host import installed_version
 from lmi_compile.step import Call, Step
 from lmi_recipes.model import Recipe
@@ -79,7 +80,13 @@ def judge_steps(
 
     Raises:
         GateInvalid: the recipe's own gates name no metric, or no number.
+        Unsupported: the recipe asks for task gates, which no step scores.
     """
+    if recipe.verify.tasks:
+        names = ", ".join(task.name for task in recipe.verify.tasks)
+        what = f"verify.tasks: no step scores tasks ({names})"
+        fix = "leave verify.tasks out; the verdict judges logits, texts and perplexity"
+        raise Unsupported(what, fix=fix)
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
     method = method or gate_method(recipe)
     gates_for(recipe.dtype, method, gates)
