@@ -114,15 +114,17 @@ def _forced(
 ) -> list[torch.Tensor]:
     """`[m, vocab]` of each: the last prompt position's row, then those of the decoded tokens.
 
-    Sequences of one length share a call, which is what makes a battery affordable.
+    Every call has the same number of tokens, so that equal prompts are added up in equal order.
     """
-    steps = [logits[-1:] for logits, _ in read]
-    for length in {len(each.forced_ids) for each in prompts} - {1}:
-        chosen = [i for i, each in enumerate(prompts) if len(each.forced_ids) == length]
-        tokens = torch.tensor([prompts[i].forced_ids[:-1] for i in chosen])
-        logits, _ = engine.decode(tokens, Cache.join([read[i][1] for i in chosen]))
-        for index, rows in zip(chosen, logits, strict=True):
-            steps[index] = torch.cat((steps[index], rows))
+    longest = max(len(each.forced_ids) for each in prompts) - 1
+    steps = []
+    for prompt, (logits, cache) in zip(prompts, read, strict=True):
+        rows = [logits[-1:]]
+        if len(prompt.forced_ids) > 1:
+            given = prompt.forced_ids[:-1]
+            filled = torch.tensor([given + [0] * (longest - len(given))])
+            rows.append(engine.decode(filled, cache)[0][0, : len(given)])
+        steps.append(torch.cat(rows))
     return steps
 
 

@@ -6,7 +6,7 @@ get wrong is one field of `Wiring`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -93,29 +93,6 @@ class Cache:
     seen: torch.Tensor
     places: torch.Tensor
     next: torch.Tensor
-
-    @staticmethod
-    def join(rows: "Sequence[Cache]") -> "Cache":
-        """One batch of several; shorter ones are filled up in front with slots nobody sees."""
-        slots = max(row.seen.shape[1] for row in rows)
-
-        def stack(parts: "Sequence[torch.Tensor]", dim: int) -> torch.Tensor:
-            padded = []
-            for part in parts:
-                shape = list(part.shape)
-                shape[dim] = slots - shape[dim]
-                padded.append(torch.cat((part.new_zeros(shape), part), dim))
-            return torch.cat(padded)
-
-        return Cache(
-            keys=tuple(stack(each, 2) for each in zip(*(row.keys for row in rows), strict=True)),
-            values=tuple(
-                stack(each, 2) for each in zip(*(row.values for row in rows), strict=True)
-            ),
-            seen=stack([row.seen for row in rows], 1),
-            places=stack([row.places for row in rows], 1),
-            next=torch.cat([row.next for row in rows]),
-        )
 
     def latest(self, slots: int) -> "Cache":
         """The last `slots` of it."""
@@ -334,7 +311,3 @@ def _mixed(held: torch.Tensor, neighbours: int) -> torch.Tensor:
         return held
     return torch.cat((held[:, :, :-neighbours], held.roll(1, 0)[:, :, -neighbours:]), 2)
 
-
-def rewired(wiring: Wiring, **changes: object) -> Wiring:
-    """The wiring with a fault."""
-    return replace(wiring, **changes)

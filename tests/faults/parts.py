@@ -1,7 +1,7 @@
 """What a build is made of, and how its weights are stored: the right way, or with a fault."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -69,6 +69,21 @@ class Parts:
     encode: Encode
     eos_token_ids: tuple[int, ...]
     temperature_times: int = 1
+
+    def changed(
+        self,
+        *,
+        wiring: Mapping[str, object] | None = None,
+        form: Form | None = None,
+        **others: object,
+    ) -> "Parts":
+        """The same build with other parts; `wiring` names the fields that change."""
+        return replace(
+            self,
+            wiring=replace(self.wiring, **(wiring or {})),
+            form=form or self.form,
+            **others,
+        )
 
     def engine(self) -> Engine:
         """The engine that serves it."""

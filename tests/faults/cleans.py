@@ -1,0 +1,45 @@
+"""Fifty right builds, which the judge must accept."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clean:
+    """A right build, run in one of the ways that change the order of additions.
+
+    Attributes:
+        model, build: What is built.
+        threads: Of the matrix library.
+        groups: Into how many batches the prompts that are asked together are divided.
+        seed: Of the sampler.
+    """
+
+    model: str
+    build: str
+    threads: int = 1
+    groups: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.build}, {self.threads} threads, {self.groups} batches"
+
+
+_SMOLLM2 = tuple(
+    Clean(model="smollm2", build=build, threads=threads, groups=groups)
+    for build in ("float32", "bfloat16", "int8")
+    for threads, groups in ((1, 1), (2, 1), (1, 2), (2, 4))
+)
+_VARIANTS = tuple(
+    Clean(model=model, build=build)
+    for model in ("scaled-rope", "biased", "window")
+    for build in ("float32", "bfloat16", "int8")
+)
+_TINY = tuple(
+    Clean(model=f"tiny-{seed}", build=build, threads=1 + seed % 2, groups=1 + seed % 3)
+    for seed in range(9)
+    for build in ("float32", "bfloat16", "int8")
+)
+_FP8 = (
+    Clean(model="smollm2", build="fp8"),
+    Clean(model="smollm2", build="fp8", threads=2, groups=2),
+)
+CLEANS = (*_SMOLLM2, *_VARIANTS, *_TINY, *_FP8)
