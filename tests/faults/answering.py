@@ -86,7 +86,7 @@ def answer(parts: Parts, asked: Questions, out: Path, *, groups: int = 1) -> Non
                 log_probs=[
                     float(row.log_softmax(0)[token]) for row, token in zip(rows, own, strict=True)
                 ],
-                pieces=[str(token) for token in own],
+                pieces=[parts.piece(token) for token in own],
                 finish_reason="eos_token" if ended else "length",
                 token_log_probs=likelihoods(read[index][0], prompt.input_ids),
                 text_ids=parts.encode(prompt.text),

@@ -104,9 +104,7 @@ def accepted(ground: Ground, clean: Clean) -> Alarm | None:
     build = BUILDS[clean.build]
     torch.set_num_threads(clean.threads)
     try:
-        verdict = judged(
-            ground, ground.parts(clean.model, build), clean.model, build, clean.groups
-        )
+        verdict = judged(ground, ground.parts(clean.model, build), clean.model, build, clean.groups)
     finally:
         torch.set_num_threads(1)
     if verdict.decision == "ACCEPT":
@@ -221,9 +219,7 @@ def run(only: str, jobs: int) -> Result:
             else:
                 _say(f"clean   {task[0]}")
     cleans = sum(not build for _, build, _ in listed)
-    return Result(
-        rows=rows, alarms=alarms, cleans=cleans, seconds=time.perf_counter() - started
-    )
+    return Result(rows=rows, alarms=alarms, cleans=cleans, seconds=time.perf_counter() - started)
 
 
 def prepare(ground: Ground, chosen: set[tuple[str, str]]) -> None:
@@ -258,7 +254,8 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.write:
         from table import write  # noqa: PLC0415 - needs git
 
-        write(result)
+        ground = Ground(home=home())
+        write(result, longest=ground.longest, forced=ground.forced, jobs=chosen.jobs)
     _say(result.line)
     return 0 if result.good else 1
 

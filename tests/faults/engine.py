@@ -251,7 +251,9 @@ class Engine:
     def _mlp(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         normed = self._norm(f"{name}post_attention_layernorm", hidden)
         gate = functional.silu(self._linear(f"{name}mlp.gate_proj", normed))
-        return self._linear(f"{name}mlp.down_proj", gate * self._linear(f"{name}mlp.up_proj", normed))
+        return self._linear(
+            f"{name}mlp.down_proj", gate * self._linear(f"{name}mlp.up_proj", normed)
+        )
 
     def _linear(self, name: str, x: torch.Tensor) -> torch.Tensor:
         ranges = self.wiring.fp8_ranges
@@ -272,9 +274,7 @@ class Engine:
         scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.wiring.eps)
         return self.weights[f"{name}.weight"] * scaled.to(x.dtype)
 
-    def _rope(
-        self, places: torch.Tensor, dtype: torch.dtype
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rope(self, places: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         angles = places[:, None, :, None].float() * self.wiring.inv_freq
         angles = torch.cat((angles, angles), -1)
         gain = self.wiring.rope_gain
@@ -310,4 +310,3 @@ def _mixed(held: torch.Tensor, neighbours: int) -> torch.Tensor:
     if not neighbours or len(held) == 1:
         return held
     return torch.cat((held[:, :, :-neighbours], held.roll(1, 0)[:, :, -neighbours:]), 2)
-

@@ -53,7 +53,9 @@ BUILDS: Mapping[str, Build] = {
     "int8": Build(
         dtype="float32", method="int8_wo", form=Form(stored="int8"), rounding="int8-rows"
     ),
-    "fp8": Build(dtype="float32", method="fp8", form=Form(stored="e4m3", per_channel=False), rounding=None),
+    "fp8": Build(
+        dtype="float32", method="fp8", form=Form(stored="e4m3", per_channel=False), rounding=None
+    ),
 }
 
 
@@ -67,7 +69,7 @@ class Ground:
     """
 
     home: Path
-    longest: int = 40
+    longest: int = 24
     forced: int = 8
     _asked: dict[str, Questions] = field(default_factory=dict)
     _parts: dict[str, Parts] = field(default_factory=dict)
@@ -175,6 +177,7 @@ def _parts(directory: Path) -> Parts:
         form=Form(),
         wiring=wiring_of(AutoConfig.from_pretrained(directory)),
         encode=lambda text: list(tokenizer.encode(text).ids),
+        piece=lambda token: str(tokenizer.decode([token], skip_special_tokens=False)),
         eos_token_ids=tuple(ends) if isinstance(ends, list) else (ends,),
     )
 
@@ -209,7 +212,7 @@ def _scaled_rope(source: Path, out: Path) -> None:
         "factor": 8.0,
         "low_freq_factor": 1.0,
         "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 128,
+        "original_max_position_embeddings": 64,
     }
     _with_config(source, out, rope_parameters=rope)
 
@@ -217,7 +220,7 @@ def _scaled_rope(source: Path, out: Path) -> None:
 def _window(source: Path, out: Path) -> None:
     """Mistral is a Llama with a sliding window."""
     _with_config(
-        source, out, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=24
+        source, out, model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=10
     )
 
 

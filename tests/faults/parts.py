@@ -59,6 +59,7 @@ class Parts:
         form: How they are stored.
         wiring: The engine's.
         encode: The tokenizer.
+        piece: The text of one token.
         eos_token_ids: Where a continuation ends.
         temperature_times: How often the sampler divides by the temperature.
     """
@@ -67,6 +68,7 @@ class Parts:
     form: Form
     wiring: Wiring
     encode: Encode
+    piece: Callable[[int], str]
     eos_token_ids: tuple[int, ...]
     temperature_times: int = 1
 

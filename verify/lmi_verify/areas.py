@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from lmi_verify.measurements import Measurements, PromptMeasurement
 from lmi_verify.verdict import Area, Check
 
-_CLEAN = 0.25  # of the level elsewhere: rows below it are not what is wrong
+_CLEAN = 0.25  # of the level elsewhere: rows above it are wrong too
+_FAINT = 0.02  # of the level elsewhere: rows below it are right
+_EXACT, _ROUGH = 1e-8, 0.005  # KL of right rows in float32, and in fewer bits
 _TINY = 1e-9  # a KL that float32 rounding alone gives
-_NEAR, _FAR = range(4, 8), 16
+_NEAR, _FAR = range(4, 8), 12
 _GRADUAL = 5.0  # a level so many times the first row's has begun to grow
+_GROSS = 50.0  # times a method's own divergence: no rounding, however wrong
+_SAME_CHOICES = 0.9  # top-1 agreement: a factor on the logits changes no choice, rounding a few
 _EVEN = 0.15  # of a slope: rows whose slopes differ by less are all scaled alike
 _LOW_PRECISION = 0.003  # mean KL that 16-bit arithmetic gives; measured 0.0019 on SmolLM2-135M
 _ROWS = frozenset(
@@ -68,7 +72,7 @@ class _Levels:
         lone: The first token of a prompt that has no other.
         first: The first token of longer prompts: in a causal model it sees only itself.
         near: Positions 4 to 7.
-        far: Positions from 16.
+        far: Positions from 12.
         prefill: All of a prompt.
         decode: What was decoded.
     """
@@ -83,6 +87,7 @@ class _Levels:
 
 def _by_rows(measurements: Measurements, *, dtype: str, method: str) -> tuple[Area, ...]:
     levels = _levels(measurements.prompts)
+    noise = _EXACT if dtype == "float32" and method == "none" else _ROUGH
     scaled = _scaled(measurements)
     if scaled:
         return (_area("sampling", scaled),)
@@ -90,9 +95,9 @@ def _by_rows(measurements: Measurements, *, dtype: str, method: str) -> tuple[Ar
         why = f"prompts are read right, decoding is off (KL {levels.decode:.2g})"
         return (_area("positions", why), _area("cache", why))
     far = max(levels.far, levels.prefill)
-    if far > _TINY and levels.first <= _CLEAN * far:
+    if levels.first <= min(max(noise, _FAINT * far), _CLEAN * far):
         return _growing(levels)
-    if far > _TINY and levels.lone <= _CLEAN * levels.first:
+    if levels.lone <= min(max(noise, _FAINT * levels.first), _CLEAN * levels.first):
         why = "the first token is right alone and wrong before others: it sees what follows it"
         return (_area("attention", why),)
     return _flat(measurements, dtype=dtype, method=method)
@@ -111,13 +116,15 @@ def _flat(measurements: Measurements, *, dtype: str, method: str) -> tuple[Area,
     """Wrong at every position, the first too, where attention has nothing to choose from."""
     kl = measurements.overall("kl_mean").value
     base = measurements.overall("baseline_kl_mean").value
-    if method != "none" and kl is not None and base is not None:
+    own = measurements.overall("method_kl_mean").value
+    gross = kl is not None and own is not None and kl > _GROSS * own
+    if method != "none" and not gross and kl is not None and base is not None:
         if base > kl:
             why = "further from the method's own arithmetic than from float32"
             return (_area("quantisation", why), _area("weights", why))
         why = "the method's own error is in it, and another beside it"
         return (_area("weights", why), _area("quantisation", why))
-    if method != "none":
+    if method != "none" and not gross:
         why = "wrong at every position"
         return (_area("quantisation", why), _area("weights", why))
     if dtype == "float32" and kl is not None and kl <= _LOW_PRECISION:
@@ -154,7 +161,13 @@ def _scaled(measurements: Measurements) -> str | None:
     names = ("baseline_slope_error", "slope_error")
     name = next(each for each in names if measurements.overall(each).there)
     slopes = [each for p in measurements.prompts if (each := p.values.get(name)) is not None]
-    if not slopes or max(slopes) <= 0 or max(slopes) - min(slopes) > _EVEN * max(slopes):
+    alike = measurements.overall("top1_agreement").value or 0.0
+    if (
+        not slopes
+        or max(slopes) <= 0
+        or alike < _SAME_CHOICES
+        or max(slopes) - min(slopes) > _EVEN * max(slopes)
+    ):
         return None
     return f"all logits are scaled alike, by {max(slopes):.3g} off 1"
 

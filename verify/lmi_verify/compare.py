@@ -100,8 +100,11 @@ def measure_prompt(
     decode = compare_rows(ours.forced_logits, theirs.forced_logits)
     scale = float(max(prefill.scale.max(initial=0.0), decode.scale.max(initial=0.0))) or 1.0
     values = _values(prefill, decode, scale) | _state_values(theirs, earlier, scale)
+    series = _series(prompt, prefill, decode, scale)
     if baseline is not None:
-        values |= _baseline_values(ours, theirs, baseline.arrays, scale)
+        pairs = _baseline_rows(ours, theirs, baseline.arrays)
+        values |= _baseline_values(pairs, scale)
+        series["baseline_kl"] = _rounded([rows.kl for _, rows in pairs])
     if prompt.corpus:
         values |= _corpus_values(reference, candidate, baseline)
     if candidate.text_ids is not None and prompt.text_ids is not None:
@@ -125,7 +128,7 @@ def measure_prompt(
         identical_rows=prefill.identical + decode.identical,
         tokens=len(prompt.input_ids) - 1 if prompt.corpus else 0,
         prompt_tokens=len(prompt.input_ids),
-        series=_series(prompt, prefill, decode, scale),
+        series=series,
         reference_pieces=_pieces(reference),
         candidate_pieces=_pieces(candidate),
     )
@@ -252,12 +255,16 @@ def _values(prefill: Rows, decode: Rows, scale: float) -> dict[str, float | None
     }
 
 
-def _baseline_values(
-    reference: Arrays, candidate: Arrays, baseline: Arrays, scale: float
-) -> dict[str, float | None]:
-    """The same again with the baseline in the reference's place, as far as gates ask for it."""
+def _baseline_rows(
+    reference: Arrays, candidate: Arrays, baseline: Arrays
+) -> list[tuple[Values, Rows]]:
+    """By block: the baseline's KL from the reference, and the candidate against the baseline."""
     sides = zip(_blocks(reference), _blocks(baseline), _blocks(candidate), strict=True)
-    pairs = [(kl_rows(right, base), compare_rows(base, built)) for right, base, built in sides]
+    return [(kl_rows(right, base), compare_rows(base, built)) for right, base, built in sides]
+
+
+def _baseline_values(pairs: Sequence[tuple[Values, Rows]], scale: float) -> dict[str, float | None]:
+    """The same again with the baseline in the reference's place, as far as gates ask for it."""
     return {
         "method_kl_mean": _mean([own for own, _ in pairs]),
         "baseline_kl_mean": _mean([rows.kl for _, rows in pairs]),

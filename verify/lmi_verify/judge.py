@@ -2,6 +2,7 @@
 
 from typing import assert_never
 
+from lmi_verify.areas import diagnose
 from lmi_verify.gates import Gate
 from lmi_verify.measurements import METRICS, Measurements, PromptMeasurement, Scope
 from lmi_verify.verdict import Check, Decision, Verdict, infeasible
@@ -55,6 +56,9 @@ def judge(
         method=method,
         checks=checks,
         findings=findings,
+        areas=()
+        if decision in {"ACCEPT", "UNVERIFIED"}
+        else diagnose(checks, measurements, dtype=dtype, method=method),
         unmeasured=tuple(name for name, there in seen.items() if not there),
         measurements=measurements,
         prompts_version=measurements.prompts_version,

@@ -126,7 +126,8 @@ class PromptMeasurement:
         identical_rows: Candidate rows that are bit for bit the reference's.
         tokens: Tokens whose likelihood was measured.
         prompt_tokens: Tokens of the prompt.
-        series: By row: `position`, `error_rel`, `kl`, `rank`; NaN is None.
+        series: By row: `position`, `error_rel`, `kl`, `rank`, with a baseline `baseline_kl`; NaN is
+            None.
         reference_pieces: The text of each token of the reference's continuation.
         candidate_pieces: Of the candidate's, where it tells.
     """

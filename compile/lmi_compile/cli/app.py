@@ -36,6 +36,7 @@ _VERBS = {
     "mirror": ("registry_verbs", "copy artifacts to another registry, verified"),
     "gc": ("registry_verbs", "remove what crashes left and what no tag or rule keeps"),
     "verify": ("check_verbs", "check an artifact's bytes, and its outputs with --against"),
+    "report": ("report_verb", "show a verdict: HTML page, Markdown, JUnit"),
     "prove": ("check_verbs", "prove that serving an artifact compiles nothing"),
     "serve": ("serve_verb", "serve an artifact over HTTP: LMI, OpenAI and SageMaker requests"),
     "bench": ("bench_verbs", "measure what is served: throughput, latency, the knee, the cost"),

@@ -54,9 +54,7 @@ def logit_scatter(pairs: Sequence[tuple[float, float]]) -> str:
 
 def kl_histogram(prompts: Sequence[PromptMeasurement], mean: float | None) -> str:
     """How many rows have which KL divergence from the reference, and where the mean lies."""
-    found = [
-        max(kl, _FLOOR) for prompt in prompts for _, kl in _pairs(prompt, "position", "kl")
-    ]
+    found = [max(kl, _FLOOR) for prompt in prompts for _, kl in _pairs(prompt, "position", "kl")]
     if not found:
         return ""
     x = logarithmic(found, _LEFT, _RIGHT)
@@ -133,7 +131,9 @@ def _axes(x: Scale | None, y: Scale, below: str, beside: str) -> str:
         parts.append(_text(_LEFT - 7, y(tick) + 4, y.label(tick), "tick end"))
     parts.append(f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"/>')
     for tick in _thinned(x.ticks) if x else ():
-        parts.append(_text(x(tick) if x else 0, _BOTTOM + 18, x.label(tick) if x else "", "tick middle"))
+        parts.append(
+            _text(x(tick) if x else 0, _BOTTOM + 18, x.label(tick) if x else "", "tick middle")
+        )
     parts.append(_text((_LEFT + _RIGHT) / 2, HEIGHT - 12, below, "name middle"))
     middle = (_TOP + _BOTTOM) / 2
     parts.append(

@@ -13,6 +13,7 @@ def markdown(name: str, verdict: Verdict) -> str:
     """Decision, gates, findings, and the first places where greedy texts differ."""
     lines = [f"## {_plain(name)}: {verdict.decision}", "", _plain(verdict.summary), ""]
     lines += [f"- {_plain(finding)}" for finding in verdict.findings]
+    lines += [f"- look at **{area.name}**: {_plain(area.evidence)}" for area in verdict.areas]
     if verdict.checks:
         gated = len(verdict.checks)
         lines += ["", _row(TABLE_HEADER), _row("---" for _ in TABLE_HEADER)]

@@ -11,11 +11,11 @@ from markupsafe import Markup
 from lmi_compile.report.charts import (
     error_by_position,
     kl_histogram,
-    layer_noise,
     logit_scatter,
     perplexity_bars,
 )
 from lmi_verify.measurements import METRICS
+from lmi_verify.prompts import known_versions, load_prompts
 from lmi_verify.verdict import Check, Verdict
 
 _TONES = {"ACCEPT": "ok", "REGRESSION": "no", "ANOMALOUS": "no"}
@@ -51,7 +51,7 @@ def page(verdict: Verdict, title: str, facts: Mapping[str, str]) -> str:
         tone=_TONES.get(verdict.decision, "hm"),
         sentence=verdict.summary.removeprefix(f"{verdict.decision}: "),
         facts=[(name, value) for name, value in {**_facts(verdict), **facts}.items() if value],
-        areas=(),
+        areas=verdict.areas,
         loosened=[check.metric for check in verdict.checks if check.loosened],
         gates=[_gate(check) for check in verdict.checks],
         charts=charts(verdict),
@@ -106,9 +106,11 @@ def charts(verdict: Verdict) -> list[Chart]:
 
 def texts(verdict: Verdict) -> list[dict[str, object]]:
     """Both continuations of each prompt that has them, those that differ first."""
+    known = _prompt_texts(verdict.prompts_version)
     found: list[dict[str, object]] = [
         {
             "id": prompt.id,
+            "prompt": known.get(prompt.id, ""),
             "reference": prompt.reference_pieces,
             "candidate": prompt.candidate_pieces,
             "diverges": prompt.divergence.index if prompt.divergence else None,
@@ -117,6 +119,13 @@ def texts(verdict: Verdict) -> list[dict[str, object]]:
         if prompt.reference_pieces and prompt.candidate_pieces
     ]
     return sorted(found, key=lambda each: each["diverges"] is None)
+
+
+def _prompt_texts(version: str | None) -> dict[str, str]:
+    """The texts of a prompt set by id; empty when this installation does not have it."""
+    if version not in known_versions():
+        return {}
+    return {prompt.id: prompt.text for prompt in load_prompts(version).prompts}
 
 
 def _gate(check: Check) -> dict[str, object]:
@@ -161,11 +170,11 @@ def _measured(verdict: Verdict) -> Sequence[dict[str, object]]:
     everything = [
         (METRICS[name].title, _shown(verdict.measurements.overall(name).value)) for name in METRICS
     ]
-    groups: list[dict[str, object]] = [{"id": "all prompts", "values": everything}]
+    groups: list[dict[str, object]] = [{"id": "all prompts", "rows": everything}]
     groups += [
         {
             "id": prompt.id,
-            "values": [
+            "rows": [
                 (METRICS[name].title, _shown(value))
                 for name, value in prompt.values.items()
                 if name in METRICS

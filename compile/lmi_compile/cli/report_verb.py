@@ -1,0 +1,106 @@
+"""`lmi-compile report`: an artifact's verdict as a page, as Markdown, as JUnit."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from lmi_artifacts.files import replace_file
+from lmi_artifacts.reference import ArtifactRef
+from lmi_artifacts.registry import Registry
+from lmi_artifacts.statement import VERDICT
+from lmi_artifacts.tree import read_manifest
+from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.console import Console
+from lmi_compile.errors import EnvironmentFault, ExitCode
+from lmi_verify.errors import Malformed
+from lmi_verify.verdict import Verdict, from_json, parse
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.argument("subject", metavar="REF|DIR|VERDICT.JSON")
+@click.option("--html", type=_FILE, metavar="FILE", help="One page with plots, self-contained.")
+@click.option("--junit", type=_FILE, metavar="FILE", help="JUnit XML: a test case for each gate.")
+@click.option("--markdown", type=_FILE, metavar="FILE", help="A summary (default: on stdout).")
+@settings_options
+@voice_options
+def report(
+    subject: str,
+    *,
+    html: Path | None,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **flags: object,
+) -> int:
+    """Show a verdict: an artifact's (REF or DIR), or that of a verdict.json.
+
+    The exit code is 0 whatever the verdict says: `verify` and `build` judge, this shows.
+    """
+    console = Console(quiet=quiet, verbose=verbose)
+    name, verdict = _read(subject, lambda: registry_of(read_settings(**flags)))
+    if html is not None:
+        _write(console, html, _page(verdict, name))
+    if junit is not None:
+        from lmi_compile.report.junit import junit as as_junit  # noqa: PLC0415 - asked for
+
+        _write(console, junit, as_junit([(name, verdict)]))
+    if markdown is not None or not (html or junit or as_json):
+        from lmi_compile.report.markdown import markdown as as_markdown  # noqa: PLC0415 - the same
+
+        text = as_markdown(name, verdict)
+        if markdown is None:
+            console.data(text.rstrip("\n"))
+        else:
+            _write(console, markdown, text)
+    if as_json:
+        files = {"html": html, "junit": junit, "markdown": markdown}
+        written = {kind: str(path) for kind, path in files.items() if path is not None}
+        console.json({"subject": name, "decision": verdict.decision, "written": {**written}})
+    return ExitCode.OK
+
+
+def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Verdict]:
+    """The verdict that the argument means, and what it is about."""
+    path = Path(subject)
+    if path.is_dir() and (path / "verdict.json").is_file():
+        path /= "verdict.json"
+    if path.is_file():
+        try:
+            raw = path.read_bytes()
+            return path.absolute().parent.name, parse(raw)
+        except OSError as error:
+            raise EnvironmentFault(f"{path} cannot be read", str(error)) from error
+        except Malformed as error:
+            raise click.UsageError(f"{path} is no verdict: {error}") from error
+    opened = registry()
+    if path.is_dir():
+        manifest = read_manifest(path)
+        artifact = ArtifactRef(name=manifest.name, digest=manifest.digest)
+    else:
+        artifact = opened.resolve(subject)
+    said = [each for each in opened.statements(artifact) if each.predicate_type == VERDICT]
+    if not said:
+        raise click.UsageError(f"{artifact} has no verdict in {opened.url}")
+    return str(artifact), from_json(dict(said[-1].predicate))
+
+
+def _page(verdict: Verdict, name: str) -> str:
+    try:
+        from lmi_compile.report.page import page  # noqa: PLC0415 - Jinja is imported for a page only
+    except ImportError as error:
+        what = "an HTML page needs Jinja2, which is not installed here"
+        raise EnvironmentFault(what, str(error), "pip install 'lmi-compile[report]'") from error
+    return page(verdict, name, {})
+
+
+def _write(console: Console, path: Path, text: str) -> None:
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be written", str(error)) from error
+    console.line(f"{path}: written")

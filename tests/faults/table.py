@@ -1,0 +1,74 @@
+"""docs/faults.md, from what the battery found."""
+
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from battery import Alarm, Result, Row
+
+ROOT = Path(__file__).parents[2]
+_HEAD = """# The fault battery
+
+Every way of being wrong that is listed here was seeded in a build, and the shipped judge decided with
+its shipped gates, from the build's outputs alone. `make faults` runs it and writes this page.
+
+- *Builds*: SmolLM2-135M-Instruct (its real weights; three faults need a variant of it that has scaled
+  RoPE, biases or a sliding window) in an engine of the tests (`tests/faults/engine.py`), stored and
+  computed in float32, in bfloat16, or with 8-bit weights in float32 (`int8`; `fp8`: E4M3 weights and
+  activations).
+- *Prompts*: set v2, cut to {longest} tokens, with {forced} forced tokens; the gates are the defaults.
+- *Caught* means: not accepted, and the verdict names the area where the fault lies, among two at most.
+- *Smallest caught*: faults with a size go down a ladder until one is not caught.
+
+Run on {date} at commit `{commit}`: {seconds:.0f} s with {jobs} processes. **{line}**, {cleans} right builds.
+
+| fault | build | area | smallest caught | decision | verdict's areas | caught by | measured | limit |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def write(result: Result, *, longest: int, forced: int, jobs: int) -> None:
+    """Writes docs/faults.md."""
+    head = _HEAD.format(
+        longest=longest,
+        forced=forced,
+        jobs=jobs,
+        date=datetime.now(UTC).date().isoformat(),
+        commit=_commit(),
+        seconds=result.seconds,
+        line=result.line,
+        cleans=result.cleans,
+    )
+    rows = "\n".join(_row(row) for row in result.rows)
+    text = f"{head}{rows}\n\n{_alarms(result.alarms)}\n"
+    (ROOT / "docs" / "faults.md").write_text(text, encoding="utf-8")
+
+
+def _row(row: Row) -> str:
+    caught = row.by if row.caught else f"**missed** ({row.by or 'all gates pass'})"
+    size = "; ".join(each for each in (row.size, row.note) if each)
+    cells = (
+        row.fault,
+        row.build,
+        row.area,
+        size,
+        row.decision,
+        ", ".join(row.areas),
+        caught,
+        row.measured,
+        row.limit,
+    )
+    safe = [each.replace("|", "\\|") for each in cells]
+    return f"| {' | '.join(safe)} |"
+
+
+def _alarms(alarms: Iterable[Alarm]) -> str:
+    listed = [f"- {alarm.build}: {alarm.summary}" for alarm in alarms]
+    return "\n".join(["False alarms:", "", *listed]) if listed else "False alarms: none."
+
+
+def _commit() -> str:
+    """The commit that was run, and whether files differ from it."""
+    asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
