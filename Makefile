@@ -90,6 +90,10 @@ soak: $(READY) ## ten minutes of overload on a server: memory stays, everything 
 docs: $(READY) ## the site in out/site, without a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
+.PHONY: faults
+faults: $(READY) ## every seeded fault before the judge, and 50 right builds; writes docs/faults.md
+	$(BIN)/python tests/faults/battery.py --jobs 2 --write
+
 .PHONY: clean
 clean: ## remove the environment and all that was made here
 	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

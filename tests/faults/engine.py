@@ -178,7 +178,7 @@ class Engine:
             neighbours=self.wiring.neighbour_slots if together else 0,
         )
 
-    def _forward(  # noqa: PLR0913 - what one call is
+    def _forward(
         self,
         tokens: torch.Tensor,
         places: torch.Tensor,
@@ -217,7 +217,7 @@ class Engine:
         )
         return logits * self.wiring.logit_scale, cache
 
-    def _attend(  # noqa: PLR0913, PLR0917 - the parts of one attention call
+    def _attend(
         self,
         name: str,
         hidden: torch.Tensor,

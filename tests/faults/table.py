@@ -6,24 +6,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from battery import Alarm, Result, Row
+from ground import PROMPTS
 
 ROOT = Path(__file__).parents[2]
 _HEAD = """# The fault battery
 
-Every way of being wrong that is listed here was seeded in a build, and the shipped judge decided with
-its shipped gates, from the build's outputs alone. `make faults` runs it and writes this page.
+Every way of being wrong that is listed here was seeded in a build, and the shipped judge decided
+with its shipped gates, from the build's outputs alone. `make faults` runs it and writes this page.
 
-- *Builds*: SmolLM2-135M-Instruct (its real weights; three faults need a variant of it that has scaled
-  RoPE, biases or a sliding window) in an engine of the tests (`tests/faults/engine.py`), stored and
-  computed in float32, in bfloat16, or with 8-bit weights in float32 (`int8`; `fp8`: E4M3 weights and
-  activations).
-- *Prompts*: set v2, cut to {longest} tokens, with {forced} forced tokens; the gates are the defaults.
-- *Caught* means: not accepted, and the verdict names the area where the fault lies, among two at most.
+- *Builds*: SmolLM2-135M-Instruct (its real weights; three faults need a variant of it, with scaled
+  RoPE, biases or a sliding window) in an engine of the tests (`tests/faults/engine.py`), stored
+  and computed in float32, in bfloat16, or with 8-bit weights in float32 (`int8`); `fp8` has E4M3
+  weights and activations.
+- *Prompts*: {prompts} of set v2, cut to {longest} tokens, with {forced} forced tokens.
+- *Caught*: not accepted, and the area where the fault lies is one of the verdict's, two at most.
 - *Smallest caught*: faults with a size go down a ladder until one is not caught.
 
-Run on {date} at commit `{commit}`: {seconds:.0f} s with {jobs} processes. **{line}**, {cleans} right builds.
+Run on {date} at commit `{commit}`, {seconds:.0f} s with {jobs} processes.
+**{line}** ({cleans} right builds).
 
-| fault | build | area | smallest caught | decision | verdict's areas | caught by | measured | limit |
+| fault | build | area | smallest caught | decision | areas | caught by | measured | limit |
 |---|---|---|---|---|---|---|---|---|
 """
 
@@ -31,6 +33,7 @@ Run on {date} at commit `{commit}`: {seconds:.0f} s with {jobs} processes. **{li
 def write(result: Result, *, longest: int, forced: int, jobs: int) -> None:
     """Writes docs/faults.md."""
     head = _HEAD.format(
+        prompts=len(PROMPTS),
         longest=longest,
         forced=forced,
         jobs=jobs,
@@ -71,4 +74,5 @@ def _alarms(alarms: Iterable[Alarm]) -> str:
 def _commit() -> str:
     """The commit that was run, and whether files differ from it."""
     asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    told = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    return told.stdout.strip()

@@ -10,7 +10,12 @@ from cleans import Clean
 from ground import BUILDS, Ground
 
 # What a random two-layer model is too small to show in 8 bits or 16.
-_BLUNT = {"norm epsilon x100", "stale weights", "int8 scale off", "per-tensor instead of per-channel"}
+_BLUNT = {
+    "norm epsilon x100",
+    "stale weights",
+    "int8 scale off",
+    "per-tensor instead of per-channel",
+}
 _REAL = (
     ("wrong rope_theta", "bfloat16"),
     ("stale weights", "int8"),

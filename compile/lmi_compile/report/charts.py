@@ -30,9 +30,11 @@ def error_by_position(prompts: Sequence[PromptMeasurement], limit: float | None)
     parts = [_axes(x, y, "position in the sequence", "relative logit error")]
     if limit:
         parts.append(_limit(y, limit))
-    for place, error, prefill in rows:
-        kind = "prefill" if prefill else "decode"
-        parts.append(f'<circle class="dot {kind}" cx="{x(place)}" cy="{y(error)}" r="2.2"/>')
+    parts += [
+        f'<circle class="dot {"prefill" if prefill else "decode"}" cx="{x(place)}" '
+        f'cy="{y(error)}" r="2.2"/>'
+        for place, error, prefill in rows
+    ]
     parts.append(_line(((x(place), y(error)) for place, error in _medians(rows)), "median"))
     return _svg("Error by position", parts)
 
@@ -130,10 +132,10 @@ def _axes(x: Scale | None, y: Scale, below: str, beside: str) -> str:
         parts.append(f'<path class="grid" d="M{_LEFT} {y(tick)}H{_RIGHT}"/>')
         parts.append(_text(_LEFT - 7, y(tick) + 4, y.label(tick), "tick end"))
     parts.append(f'<path class="axis" d="M{_LEFT} {_BOTTOM}H{_RIGHT}"/>')
-    for tick in _thinned(x.ticks) if x else ():
-        parts.append(
-            _text(x(tick) if x else 0, _BOTTOM + 18, x.label(tick) if x else "", "tick middle")
-        )
+    if x is not None:
+        parts += [
+            _text(x(tick), _BOTTOM + 18, x.label(tick), "tick middle") for tick in _thinned(x.ticks)
+        ]
     parts.append(_text((_LEFT + _RIGHT) / 2, HEIGHT - 12, below, "name middle"))
     middle = (_TOP + _BOTTOM) / 2
     parts.append(
