@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-
 from lmi_compile.cli.report_verb import report
 from lmi_compile.report.junit import junit
 from lmi_compile.report.markdown import markdown
@@ -86,11 +85,15 @@ def test_junit_tells_an_error_from_a_skip() -> None:
     assert [case[0].tag for case in cases] == ["error", "skipped"]
 
 
-@pytest.mark.parametrize("decided", ["infeasible", "unverified"])
-def test_a_page_without_numbers_says_why(decided: str) -> None:
-    make = {"infeasible": lambda: infeasible(("truncated",), dtype="float32", method="none"),
-            "unverified": lambda: unverified("truncated", dtype="float32", method="none")}  # fmt: skip
-    parsed = _Parsed(page(make[decided](), "m", {}))
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        infeasible(("truncated",), dtype="float32", method="none"),
+        unverified("truncated", dtype="float32", method="none"),
+    ],
+)
+def test_a_page_without_numbers_says_why(verdict: Verdict) -> None:
+    parsed = _Parsed(page(verdict, "m", {}))
     assert "truncated" in parsed.words
     assert "svg" not in parsed.tags
 
