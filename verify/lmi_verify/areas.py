@@ -86,6 +86,8 @@ class _Levels:
 
 
 def _by_rows(measurements: Measurements, *, dtype: str, method: str) -> tuple[Area, ...]:
+    if not any(_rows(prompt) for prompt in measurements.prompts):
+        return ()  # a running endpoint shows no rows
     levels = _levels(measurements.prompts)
     noise = _EXACT if dtype == "float32" and method == "none" else _ROUGH
     scaled = _scaled(measurements)
@@ -159,7 +161,7 @@ def _company(measurements: Measurements) -> tuple[Area, ...]:
 def _scaled(measurements: Measurements) -> str | None:
     """Why the logits are the right ones times a number, if they are."""
     names = ("baseline_slope_error", "slope_error")
-    name = next(each for each in names if measurements.overall(each).there)
+    name = next((each for each in names if measurements.overall(each).there), names[-1])
     slopes = [each for p in measurements.prompts if (each := p.values.get(name)) is not None]
     alike = measurements.overall("top1_agreement").value or 0.0
     if (

@@ -1,5 +1,6 @@
 """`lmi-compile report`: an artifact's verdict as a page, as Markdown, as JUnit."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from lmi_compile.cli.options import read_settings, registry_of, settings_options
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_verify.errors import Malformed
-from lmi_verify.verdict import Verdict, from_json, parse
+from lmi_verify.jsonread import Reader
+from lmi_verify.verdict import Verdict, from_json
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -42,9 +44,13 @@ def report(
     The exit code is 0 whatever the verdict says: `verify` and `build` judge, this shows.
     """
     console = Console(quiet=quiet, verbose=verbose)
-    name, verdict = _read(subject, lambda: registry_of(read_settings(**flags)))
+    name, content = _read(subject, lambda: registry_of(read_settings(**flags)))
+    try:
+        verdict, layers = from_json(content.value), _layers(content)
+    except Malformed as error:
+        raise click.UsageError(f"{subject} is no verdict: {error}") from error
     if html is not None:
-        _write(console, html, _page(verdict, name))
+        _write(console, html, _page(verdict, name, layers))
     if junit is not None:
         from lmi_compile.report.junit import junit as as_junit  # noqa: PLC0415 - asked for
 
@@ -64,7 +70,7 @@ def report(
     return ExitCode.OK
 
 
-def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Verdict]:
+def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
     """The verdict that the argument means, and what it is about."""
     path = Path(subject)
     if path.is_dir() and (path / "verdict.json").is_file():
@@ -72,11 +78,11 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Verdict]
     if path.is_file():
         try:
             raw = path.read_bytes()
-            return path.absolute().parent.name, parse(raw)
+            return path.absolute().parent.name, Reader(json.loads(raw), "verdict")
         except OSError as error:
             raise EnvironmentFault(f"{path} cannot be read", str(error)) from error
-        except Malformed as error:
-            raise click.UsageError(f"{path} is no verdict: {error}") from error
+        except ValueError as error:
+            raise click.UsageError(f"{path} is no verdict: it is not JSON") from error
     opened = registry()
     if path.is_dir():
         manifest = read_manifest(path)
@@ -86,16 +92,26 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Verdict]
     said = [each for each in opened.statements(artifact) if each.predicate_type == VERDICT]
     if not said:
         raise click.UsageError(f"{artifact} has no verdict in {opened.url}")
-    return str(artifact), from_json(dict(said[-1].predicate))
+    return str(artifact), Reader(dict(said[-1].predicate), "verdict")
 
 
-def _page(verdict: Verdict, name: str) -> str:
+def _layers(content: Reader) -> list[tuple[str, float, float]]:
+    """What `verify --explain --json` adds to a verdict, if it did."""
+    if "layers" not in content.entries():
+        return []
+    return [
+        (each.get("name").text(), each.get("error").number(), each.get("band").number())
+        for each in content.get("layers").get("layers").items()
+    ]
+
+
+def _page(verdict: Verdict, name: str, layers: list[tuple[str, float, float]]) -> str:
     try:
         from lmi_compile.report.page import page  # noqa: PLC0415 - Jinja is imported for a page only
     except ImportError as error:
         what = "an HTML page needs Jinja2, which is not installed here"
         raise EnvironmentFault(what, str(error), "pip install 'lmi-compile[report]'") from error
-    return page(verdict, name, {})
+    return page(verdict, name, layers)
 
 
 def _write(console: Console, path: Path, text: str) -> None:

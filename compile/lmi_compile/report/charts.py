@@ -6,10 +6,12 @@ Every text that enters an SVG is escaped here; everything else in it is a number
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import TypeAlias
 
 from lmi_compile.report.scales import Scale, linear, logarithmic
 from lmi_verify.measurements import PromptMeasurement
 
+Layer: TypeAlias = tuple[str, float, float]
 WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 468, 16, 248
 _BINS_PER_DECADE = 4
@@ -102,17 +104,17 @@ def perplexity_bars(perplexity: Mapping[str, float], limit: float | None) -> str
     return _svg("Perplexity", parts)
 
 
-def layer_noise(layers: Sequence[tuple[str, float, float]]) -> str:
+def layer_noise(layers: Sequence[Layer]) -> str:
     """Each layer's error and the noise band's end; layers as (name, error, band)."""
     if not layers:
         return ""
     floor = [(name, max(error, _FLOOR), max(band, _FLOOR)) for name, error, band in layers]
-    x = linear((0, len(layers) - 1), _LEFT, _RIGHT)
+    x = linear((1, len(layers)), _LEFT, _RIGHT)
     y = logarithmic([value for _, *pair in floor for value in pair], _BOTTOM, _TOP)
     parts = [_axes(x, y, "layer", "relative error of its output")]
-    parts.append(_line(((x(i), y(band)) for i, (_, _, band) in enumerate(floor)), "guide"))
-    parts.append(_line(((x(i), y(error)) for i, (_, error, _) in enumerate(floor)), "median"))
-    for index, (name, error, band) in enumerate(floor):
+    parts.append(_line(((x(i), y(band)) for i, (_, _, band) in enumerate(floor, 1)), "guide"))
+    parts.append(_line(((x(i), y(error)) for i, (_, error, _) in enumerate(floor, 1)), "median"))
+    for index, (name, error, band) in enumerate(floor, 1):
         kind = "wrong" if error > band else "prefill"
         shown = f"<title>{escape(name)}: {error:.3g}, band {band:.3g}</title>"
         parts.append(

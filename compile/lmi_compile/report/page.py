@@ -1,7 +1,7 @@
 """One verdict as one HTML page that asks nothing of the network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: TID25
 from markupsafe import Markup
 
 from lmi_compile.report.charts import (
+    Layer,
     error_by_position,
     kl_histogram,
+    layer_noise,
     logit_scatter,
     perplexity_bars,
 )
@@ -31,13 +33,13 @@ class Chart:
     keyed: bool = False
 
 
-def page(verdict: Verdict, title: str, facts: Mapping[str, str]) -> str:
+def page(verdict: Verdict, title: str, layers: Sequence[Layer] = ()) -> str:
     """The page.
 
     Args:
         verdict: What it shows.
         title: Of the artifact or the file.
-        facts: More for the head of the page, by name.
+        layers: Name, error and noise band of each layer, where `verify --explain` has run.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -50,19 +52,19 @@ def page(verdict: Verdict, title: str, facts: Mapping[str, str]) -> str:
         title=title,
         tone=_TONES.get(verdict.decision, "hm"),
         sentence=verdict.summary.removeprefix(f"{verdict.decision}: "),
-        facts=[(name, value) for name, value in {**_facts(verdict), **facts}.items() if value],
+        facts=[(name, value) for name, value in _facts(verdict).items() if value],
         areas=verdict.areas,
         loosened=[check.metric for check in verdict.checks if check.loosened],
         gates=[_gate(check) for check in verdict.checks],
-        charts=charts(verdict),
+        charts=charts(verdict, layers),
         texts=texts(verdict),
         measured=_measured(verdict),
         footer=_footer(verdict),
     )
 
 
-def charts(verdict: Verdict) -> list[Chart]:
-    """The figures that the verdict has numbers for."""
+def charts(verdict: Verdict, layers: Sequence[Layer] = ()) -> list[Chart]:
+    """The figures that there are numbers for."""
     measured = verdict.measurements
     if measured is None:
         return []
@@ -94,6 +96,12 @@ def charts(verdict: Verdict) -> list[Chart]:
             "Perplexity",
             "on the fixed corpus; lower is better",
             perplexity_bars(measured.perplexity, most),
+            False,
+        ),
+        (
+            "Noise by layer",
+            "dashed: what the numbers of the build explain",
+            layer_noise(layers),
             False,
         ),
     )

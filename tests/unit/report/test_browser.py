@@ -48,7 +48,7 @@ def test_the_page_opens_without_a_word_or_a_request_and_fits(
     browser: Browser, regression: Verdict, tmp_path: Path, width: int, scheme: str
 ) -> None:
     path = tmp_path / "report.html"
-    path.write_text(render(regression, "some-model", {}), encoding="utf-8")
+    path.write_text(render(regression, "some-model"), encoding="utf-8")
     opened = _open(browser, path, width, scheme)
     assert opened.console == []
     assert opened.requests == [path.as_uri()]
@@ -78,7 +78,7 @@ def _assert_drawn(shot: bytes, *, dark: bool) -> None:
 
 def test_foreign_words_run_nowhere(browser: Browser, foreign: Verdict, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
-    path.write_text(render(foreign, "<img src=x onerror=alert(1)>", {}), encoding="utf-8")
+    path.write_text(render(foreign, "<img src=x onerror=alert(1)>"), encoding="utf-8")
     opened = _open(browser, path, 1280, "light")
     assert opened.console == []
     assert opened.requests == [path.as_uri()]

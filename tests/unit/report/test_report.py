@@ -37,7 +37,7 @@ class _Parsed(HTMLParser):
 
 
 def test_the_page_shows_the_decision_every_gate_and_four_plots(regression: Verdict) -> None:
-    parsed = _Parsed(page(regression, "some-model", {}))
+    parsed = _Parsed(page(regression, "some-model"))
     assert "REGRESSION" in parsed.words
     assert parsed.tags.count("svg") == 4
     assert parsed.words.count("✗ fail") == sum(not each.passed for each in regression.checks)
@@ -48,19 +48,19 @@ def test_the_page_shows_the_decision_every_gate_and_four_plots(regression: Verdi
 def test_the_page_marks_where_a_greedy_text_differs(regression: Verdict) -> None:
     assert regression.measurements is not None
     apart = [each for each in regression.measurements.prompts if each.divergence is not None]
-    parsed = _Parsed(page(regression, "some-model", {}))
+    parsed = _Parsed(page(regression, "some-model"))
     assert apart
     assert parsed.tags.count("mark") == 2 * len(apart)
 
 
 def test_the_page_asks_nothing_of_the_network(regression: Verdict) -> None:
-    parsed = _Parsed(page(regression, "some-model", {}))
+    parsed = _Parsed(page(regression, "some-model"))
     assert parsed.links == ["data:,"]
     assert not {"script", "iframe", "img", "object", "embed"} & set(parsed.tags)
 
 
 def test_foreign_words_stay_words(foreign: Verdict) -> None:
-    parsed = _Parsed(page(foreign, FOREIGN, {}))
+    parsed = _Parsed(page(foreign, FOREIGN))
     assert "script" not in parsed.tags
     assert "<script>alert(1)</script>" in parsed.words
     assert "<script>" not in markdown(FOREIGN, foreign)
@@ -93,7 +93,7 @@ def test_junit_tells_an_error_from_a_skip() -> None:
     ],
 )
 def test_a_page_without_numbers_says_why(verdict: Verdict) -> None:
-    parsed = _Parsed(page(verdict, "m", {}))
+    parsed = _Parsed(page(verdict, "m"))
     assert "truncated" in parsed.words
     assert "svg" not in parsed.tags
 
@@ -107,6 +107,16 @@ def test_the_verb_writes_all_three(verdict_file: Path, tmp_path: Path) -> None:
     assert told["subject"] == "some-model"
     assert told["decision"] == "REGRESSION"
     assert all(path.stat().st_size > 500 for path in files.values())
+
+
+def test_layers_of_an_explained_verdict_are_drawn(verdict_file: Path, tmp_path: Path) -> None:
+    layers = [{"name": f"layer {i}", "error": 10.0**i, "band": 1.0} for i in range(-3, 2)]
+    explained = json.loads(verdict_file.read_bytes()) | {"layers": {"layers": layers}}
+    verdict_file.write_text(json.dumps(explained))
+    out = tmp_path / "r.html"
+    done = CliRunner().invoke(report, [str(verdict_file), "--html", str(out)])
+    assert done.exit_code == 0, done.output
+    assert _Parsed(out.read_text(encoding="utf-8")).tags.count("svg") == 5
 
 
 def test_the_verb_prints_markdown_when_nothing_else_is_asked_for(verdict_file: Path) -> None:
