@@ -62,14 +62,15 @@ class Questions:
         )
 
 
-def answer(parts: Parts, asked: Questions, out: Path, *, groups: int = 1) -> None:
+def answer(parts: Parts, asked: Questions, out: Path, *, groups: int) -> None:
     """Writes outputs.json and outputs.safetensors of a build.
 
     Args:
         parts: The build.
         asked: Read from the reference.
         out: Where to.
-        groups: Into how many batches the prompts that are asked together are divided.
+        groups: Into how many batches the prompts that are asked together are divided; 0 asks none
+            together, as a build for one sequence at a time.
     """
     engine = parts.engine()
     read = [_prefilled(engine, each) for each in asked.prompts]

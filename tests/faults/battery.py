@@ -66,7 +66,7 @@ class Alarm:
     summary: str
 
 
-def judged(ground: Ground, parts: Parts, model: str, build: Build, groups: int = 1) -> Verdict:
+def judged(ground: Ground, parts: Parts, model: str, build: Build, groups: int) -> Verdict:
     """What the shipped judge says of a build, from its outputs alone."""
     with tempfile.TemporaryDirectory(dir=ground.home) as folder:
         out = Path(folder)
@@ -75,8 +75,9 @@ def judged(ground: Ground, parts: Parts, model: str, build: Build, groups: int =
         base = ground.baseline(model, build)
         if base is not None:
             inputs["baseline"] = base
+        shows = [part for part in PARTS if groups or part != "batch"]
         judging.run(
-            {"dtype": build.dtype, "method": build.method, "gates": {}, "shows": list(PARTS)},
+            {"dtype": build.dtype, "method": build.method, "gates": {}, "shows": shows},
             inputs,
             out,
         )
@@ -88,7 +89,8 @@ def tried(ground: Ground, fault: Fault, build: str) -> Row:
 
     def seeded(size: float) -> Row:
         right = ground.parts(fault.model, BUILDS[build])
-        verdict = judged(ground, fault.seed(right, size), fault.model, BUILDS[build])
+        parts = fault.seed(right, size)
+        verdict = judged(ground, parts, fault.model, BUILDS[build], int(fault.together))
         return _row(fault, build, size, verdict)
 
     found = seeded(fault.sizes[0])

@@ -30,6 +30,7 @@ class Fault:
         unit: How a size reads, with `{}` for the number; empty where it has none.
         model: Which model it is seeded in.
         builds: In which builds.
+        together: Whether it shows only where prompts are asked together.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Fault:
     unit: str = ""
     model: str = "smollm2"
     builds: tuple[str, ...] = PLAIN
+    together: bool = False
 
 
 def _wired(**changes: object) -> Seed:
@@ -218,7 +220,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault(name="wrong BOS", area="tokenizer", seed=bos_added),
     Fault(name="off-by-one position", area="positions", seed=_wired(decode_shift=1)),
     Fault(name="KV cache not cleared", area="cache", seed=_wired(clears=False)),
-    Fault(name="padding leaks into attention", area="attention", seed=_wired(padding_seen=True)),
+    Fault(
+        name="padding leaks into attention",
+        area="attention",
+        seed=_wired(padding_seen=True),
+        together=True,
+    ),
     Fault(name="causal mask missing", area="attention", seed=_wired(causal=False)),
     Fault(
         name="sliding window ignored",
@@ -274,5 +281,6 @@ FAULTS: tuple[Fault, ...] = (
         seed=neighbour,
         sizes=(2, 1),
         unit="{:g} slots",
+        together=True,
     ),
 )

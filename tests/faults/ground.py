@@ -76,8 +76,8 @@ class Ground:
     """
 
     home: Path
-    longest: int = 24
-    forced: int = 5
+    longest: int = 20
+    forced: int = 3
     _asked: dict[str, Questions] = field(default_factory=dict)
     _parts: dict[str, Parts] = field(default_factory=dict)
 

@@ -73,12 +73,12 @@ def test_the_judge_accepts_a_right_build_of_the_real_model(ground: Ground, build
 def test_a_verdict_is_the_same_twice(ground: Ground) -> None:
     build = BUILDS["bfloat16"]
     parts = ground.parts("tiny-0", build)
-    assert judged(ground, parts, "tiny-0", build) == judged(ground, parts, "tiny-0", build)
+    assert judged(ground, parts, "tiny-0", build, 1) == judged(ground, parts, "tiny-0", build, 1)
 
 
 def test_an_engine_apart_from_transformers_is_accepted_in_float32(ground: Ground) -> None:
     build = BUILDS["float32"]
-    verdict = judged(ground, ground.parts("tiny-3", build), "tiny-3", build)
+    verdict = judged(ground, ground.parts("tiny-3", build), "tiny-3", build, 1)
     assert verdict.decision == "ACCEPT"
     assert not verdict.areas
     assert Path(ground.home, "models", "tiny-3").is_dir()

@@ -20,7 +20,7 @@ def regression(tmp_path_factory: pytest.TempPathFactory) -> Verdict:
     ground = Ground(home=tmp_path_factory.mktemp("report"), longest=16, forced=4)
     fault = next(each for each in FAULTS if each.name == "a layer skipped")
     build = BUILDS["int8"]
-    return judged(ground, fault.seed(ground.parts("tiny-0", build), 1.0), "tiny-0", build)
+    return judged(ground, fault.seed(ground.parts("tiny-0", build), 1.0), "tiny-0", build, 1)
 
 
 @pytest.fixture(scope="session")
