@@ -79,7 +79,7 @@ def random_model(config: Mapping[str, JSONValue]) -> PlannedModel:
     architecture = architecture_of(config)
     params: dict[str, JSONValue] = {"config": dict(config), "seed": 0}
     return PlannedModel(
-        steps=_steps(params, {}, architecture, "lmi_compile.models.random_model:run"),
+        steps=_steps(params, {}, None, "lmi_compile.models.random_model:run"),
         identity={"id": "random", "sha256": digest_json(params).hex},
         architecture=architecture,
         config=config,
