@@ -39,7 +39,8 @@ def smoke_order(loaded: LoadedRecipe, cache: Path) -> Order:
         Unsupported: it has no config.json, or its family is not carried.
         CompileError: its config.json is wrong.
     """
-    config = read_config_of(loaded, cache)
+    reads_model = loaded.recipe.backend != "null"
+    config = read_config_of(loaded, cache) if reads_model else None
     family = str((config or {}).get("model_type"))
     if config is None or family not in CARRIED:
         what = f"{loaded.recipe.name}: no smoke build for model type {family}"
