@@ -117,7 +117,9 @@ def matrix(
         return ExitCode.MATRIX_PART_FAILED if bad else ExitCode.OK
     began = begin()
     outcomes = _run(planned, settings, console, registries, bounds, options)
-    run = run_of(began, outcomes, executor="local", version=installed_version("lmi-compile"))
+    run = run_of(
+        began, outcomes, executor=settings.executor, version=installed_version("lmi-compile")
+    )
     if not options.until:
         reason = try_keep(registries(None), run, outcomes)
         if reason:
