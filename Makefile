@@ -66,6 +66,7 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/planner_error.py
+	$(BIN)/python benchmarks/matrix.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/bench_agreement.py
 
@@ -93,6 +94,10 @@ docs: $(READY) ## the site in out/site, without a warning
 .PHONY: faults
 faults: $(READY) ## every seeded fault before the judge, and 50 right builds; writes docs/faults.md
 	$(BIN)/python tests/faults/battery.py --jobs 2 --write
+
+.PHONY: families
+families: $(READY) ## every family of the catalogue, small, through the whole flow
+	$(BIN)/python -m pytest -m families
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here

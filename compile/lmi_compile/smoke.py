@@ -19,7 +19,8 @@ from lmi_recipes.reading import LoadedRecipe
 from lmi_recipes.target import load_cpu_target
 from lmi_recipes.toolchain import load_toolchain
 
-# Families that went through the whole flow at this size, by config.json's model_type.
+# Decoders whose attention the embedded backend exports, by config.json's model_type; a tree that
+# is wrong all the same is refused by its verdict.
 CARRIED = (
     "falcon", "gemma", "gpt2", "gpt_bigcode", "gptj", "llama", "mistral", "mixtral", "phi", "qwen2",
 )  # fmt: skip

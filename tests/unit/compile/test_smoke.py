@@ -12,7 +12,7 @@ from lmi_compile.survey import load
 from lmi_recipes.catalog import catalog_names
 
 _NO_DECODER_THAT_IT_KNOWS = (
-    "baichuan", "bert", "chatglm", "electra", "internlm", "null", "resnet", "t5",
+    "baichuan", "bert", "chatglm", "electra", "internlm", "null", "resnet", "roberta", "t5", "vit",
 )  # fmt: skip
 DECODERS = ("llama-2-70b-fp8-tp8-p5.48xlarge", "mixtral-8x7b-bfloat16-tp8-p4d.24xlarge",
             "gpt2-float16-tp1-g5.xlarge", "falcon-40b-bfloat16-tp8-p4d.24xlarge",
