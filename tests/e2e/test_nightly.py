@@ -111,3 +111,5 @@ def test_the_dashboard_of_real_runs_says_what_broke(nights: Lmi) -> None:
     page = (nights.home / "site" / "index.html").read_text("utf-8")
     assert "compile: run.params.max_batch_size: 1 -&gt; 2" in page
     assert "last green" in page
+    assert 'href="verdicts/good.html"' in page
+    assert "ACCEPT" in (nights.home / "site" / "verdicts" / "good.html").read_text("utf-8")

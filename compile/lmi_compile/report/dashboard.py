@@ -1,6 +1,6 @@
 """The dashboard: a folder of static pages over the history that a registry keeps.
 
-`index.html` and `logs/*.txt` ask nothing of the network: they can be opened from
+`index.html`, `logs/*.txt` and `verdicts/*.html` ask nothing of the network: they can be opened from
 a disk, or be put behind any web server.
 """
 
@@ -10,11 +10,16 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: TID253 - named only by the verb
 from markupsafe import Markup
 
+from lmi_artifacts.errors import ArtifactsError
 from lmi_artifacts.files import replace_file
 from lmi_artifacts.registry import Registry
+from lmi_artifacts.statement import VERDICT
 from lmi_compile.matrix.history import changed_fields, read_log
 from lmi_compile.report.board import Board, Line, Point, board
+from lmi_compile.report.page import page
 from lmi_compile.report.records import Record
+from lmi_verify.errors import VerifyError
+from lmi_verify.verdict import from_json
 
 _POINTS = 30
 _TONES = {"built": "ok", "cached": "ok", "quarantined": "hm", "cancelled": "hm",
@@ -40,7 +45,7 @@ def write_dashboard(registry: Registry, runs: Sequence[Record], folder: Path) ->
     """
     shown = board(runs)
     logs = {line.name: _write_log(registry, line, folder) for line in shown.trouble}
-    verdicts = dict.fromkeys((line.name for line in shown.lines), "")
+    verdicts = {line.name: _write_verdict(registry, line, folder) for line in shown.lines}
     changes = {line.name: _changes(registry, line) for line in shown.trouble}
     index = folder / "index.html"
     _write(index, render(shown, logs=logs, verdicts=verdicts, changes=changes))
@@ -134,6 +139,21 @@ def _write_log(registry: Registry, line: Line, folder: Path) -> str:
         return ""
     where = f"logs/{line.run}-{line.name}.txt"
     _write(folder / where, log.decode(errors="replace"))
+    return where
+
+
+def _write_verdict(registry: Registry, line: Line, folder: Path) -> str:
+    """The page of its newest artifact's verdict; nothing where that cannot be read any more."""
+    if not line.artifact:
+        return ""
+    try:
+        said = registry.statements(registry.resolve(line.artifact))
+        verdict = next(one.predicate for one in reversed(said) if one.predicate_type == VERDICT)
+        text = page(from_json(dict(verdict)), line.artifact)
+    except (ArtifactsError, VerifyError, StopIteration):
+        return ""
+    where = f"verdicts/{line.name}.html"
+    _write(folder / where, text)
     return where
 
 
