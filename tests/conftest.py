@@ -12,7 +12,7 @@ from compiled import build
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Session fixtures built once per run, the dearest first.
-_EXPENSIVE = {"smollm2": 0, "tiny": 1, "built_for_three": 2}
+_EXPENSIVE = {"smollm2": 0, "tiny": 1, "built_for_three": 2, "cluster": 3, "engine": 4}
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
