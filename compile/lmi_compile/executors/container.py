@@ -113,7 +113,7 @@ class Containers:
         }
         with (
             engine_faults(step.name),
-            given_back(staging, user),
+            given_back(staging, inputs, user),
             leashed("container", f"{address()}#{name}"),
             self._container(name, image, options) as container,
             self._held(container, step),

@@ -19,6 +19,7 @@ from lmi_compile.step import Call, Step
 from lmi_compile.workspace import Staging
 
 _NOBODY = 65534
+_READ_FILE, _READ_FOLDER = 0o444, 0o555
 _ROOMS = (lmi_compile, lmi_recipes, lmi_artifacts, lmi_verify)
 _TMPFS = "rw,exec,nosuid,nodev,mode=1777"  # compilers run what they make there
 
@@ -91,12 +92,19 @@ def user_for(step: Step, image: Any) -> tuple[int, int]:
 
 
 @contextmanager
-def given_back(staging: Staging, user: tuple[int, int]) -> Iterator[None]:
-    """Let `user` write the step's directories; what is in them is this process's afterwards."""
+def given_back(
+    staging: Staging, inputs: Mapping[str, Path], user: tuple[int, int]
+) -> Iterator[None]:
+    """Let `user` read the inputs and write the step's directories; root has them back afterwards.
+
+    Libraries write some files for their owner alone, and the owner is root.
+    """
     mine = os.getuid(), os.getgid()
     if mine[0] != 0 or user == mine:
         yield
         return
+    for made in inputs.values():
+        _let_read(made)
     for folder in (staging.out, staging.tmp):
         os.chown(folder, *user)
     try:
@@ -105,6 +113,14 @@ def given_back(staging: Staging, user: tuple[int, int]) -> Iterator[None]:
         for place, folders, files in os.walk(staging.root):
             for name in (".", *folders, *files):
                 os.chown(Path(place, name), *mine, follow_symlinks=False)
+
+
+def _let_read(made: Path) -> None:
+    for path in (made, *made.rglob("*")):
+        wanted = _READ_FOLDER if path.is_dir() else _READ_FILE
+        mode = path.lstat().st_mode
+        if not path.is_symlink() and mode & wanted != wanted:
+            path.chmod(mode | wanted)
 
 
 def _bind(path: Path, *, read_only: bool) -> Mount:

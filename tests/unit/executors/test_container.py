@@ -75,6 +75,7 @@ def test_a_step_sees_its_inputs_and_writes_its_output_and_nothing_else(
     given, hidden = tmp_path / "given", tmp_path / "hidden"
     given.mkdir()
     (given / "weights").write_text("7")
+    (given / "weights").chmod(0o600)
     hidden.write_text("not an input")
     monkeypatch.setenv("SECRET_TOKEN", "x")
     step = python(_LOOK, "{in:model}", str(hidden), "{out}", outputs=("report.json",))
