@@ -1,12 +1,15 @@
 """SageMaker jobs: requests by botocore's own model, and the whole way on loopback servers."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flows import Built, build, install_simulator, path_with, toolchain_with_image
 from lmi import Lmi
-from sagemaker_jobs import problems
+from s3servers import KEY, SECRET, Server, moto
+from sagemaker_jobs import Service, problems, sagemaker
 
 from lmi_compile.errors import Unsupported
 from lmi_compile.executors.sagemaker_requests import job_name, kind_for
@@ -79,3 +82,69 @@ def test_what_is_missing_is_said(flags: list[str], code: int, words: str, lmi: L
     ended = lmi(recipe or "llama-2-7b-float16-tp1-g5.2xlarge", *flags, "--dry-run")
     assert ended.code == code, ended.err
     assert words in ended.err
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Server]:
+    with moto() as server:
+        server.bucket("builds")
+        yield server
+
+
+@pytest.fixture
+def service(s3: Server, tmp_path: Path) -> Iterator[Service]:
+    with sagemaker(tmp_path / "jobs", s3.client()) as running:
+        yield running
+
+
+def _engines(built: Built) -> dict[str, str]:
+    """The engines by digest; the simulator writes the paths of where they were made into them."""
+    engine = built.files["engine"]
+    return {name: digest for name, digest in engine.items() if name.endswith(".engine")}
+
+
+@pytest.mark.slow
+def test_jobs_make_what_the_plan_says_and_are_taken_over(
+    s3: Server, service: Service, tmp_path: Path, make_tiny_llama: Callable[..., Path]
+) -> None:
+    home = SIMULATORS / "trtllm"
+    tools = install_simulator(
+        home / "trtllm_simulator/install.py",
+        tmp_path / "bin",
+        tensorrt_llm="0.21.0rc1",
+        build_table="0.20.0",
+    )
+    service.path = str(tools)
+    digest = f"sha256:{'a' * 64}"
+    source = home / "toolchains" / "sim-trtllm-lmi-0.33.yaml"
+    name = toolchain_with_image(tmp_path / "toolchains", source, ECR, digest)
+    make_tiny_llama(tmp_path / "model", vocab_size=300)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        f"apiVersion: lmi-compile/v1\nname: tiny\nmodel: {{id: {tmp_path}/model}}\n"
+        f"backend: tensorrt-llm\ntoolchain: {name}\ntarget: {{instance_type: ml.g5.12xlarge}}\n"
+        "dtype: float16\ntensor_parallel_degree: 2\n"
+        "shapes: {max_batch_size: 2, max_input_len: 32, max_seq_len: 64}\n",
+        encoding="utf-8",
+    )
+    arguments = ["--toolchains", tmp_path / "toolchains", "--until", "package"]
+    here = build(tmp_path / "home", recipe, *arguments, PATH=path_with(tools))
+    env = {
+        "AWS_ENDPOINT_URL_SAGEMAKER": service.url,
+        "AWS_ENDPOINT_URL_S3": s3.endpoint,
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": s3.endpoint,
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "LMI_SAGEMAKER_POLL_SECONDS": "0.2",
+    }
+    there = build(tmp_path / "home", recipe, *arguments, *FLAGS[:-2], **env)
+    assert here.steps == there.steps
+    assert _engines(here).keys() == _engines(there).keys() != set()
+    in_jobs = {step for step, ran in there.ran.items() if ran["executor"] == "sagemaker"}
+    assert in_jobs == {"ground", "engine"}
+    assert all(digest in json.dumps(request) for _, request in service.requests)
+    asked = len(service.requests)
+    again = build(tmp_path / "home", recipe, *arguments, *FLAGS[:-2], **env)
+    assert _engines(there) == _engines(again)
+    assert len(service.requests) == asked
