@@ -1,5 +1,7 @@
 """The same recipe and toolchain give the same keys and bytes on the host and in a container."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from dockerd import Engine, host_mounts
 from flows import (
     build,
     container_flags,
+    install_simulator,
+    path_with,
     same_where_it_counts,
     toolchain_with_image,
 )
@@ -30,4 +34,67 @@ def test_null(engine: Engine, image_id: str, tmp_path: Path) -> None:
         "digests": [image_id],
     }
     assert there.ran["model"] == {"executor": "local"}
+    assert engine.names() == []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulated:
+    """A simulated machine, and a small recipe for it."""
+
+    home: str
+    installer: str
+    machine: Mapping[str, object]
+    toolchain: str
+    recipe: str
+    until: str
+    in_image: frozenset[str]
+
+
+TRTLLM = Simulated(
+    home="trtllm",
+    installer="trtllm_simulator/install.py",
+    machine={"tensorrt_llm": "0.21.0rc1", "build_table": "0.20.0"},
+    toolchain="sim-trtllm-lmi-0.33",
+    recipe="backend: tensorrt-llm\ntarget: {instance_type: ml.g5.12xlarge}\ndtype: float16\n"
+    "shapes: {max_batch_size: 2, max_input_len: 32, max_seq_len: 64}\n",
+    until="package",  # a simulated engine computes with the model, which its probe is not given
+    in_image=frozenset({"ground", "engine"}),
+)
+NEURON = Simulated(
+    home="neuron",
+    installer="install.py",
+    machine={"sdk": "2.28.0", "instance": "inf2.8xlarge"},
+    toolchain="sim-neuron-nxdi-2.28",
+    recipe="backend: neuron\ntarget: {instance_type: ml.inf2.8xlarge}\ndtype: float32\n"
+    "shapes: {max_batch_size: 2, max_seq_len: 64}\n",
+    until="package",
+    in_image=frozenset({"compile"}),
+)
+
+
+@pytest.mark.parametrize("case", [TRTLLM, NEURON], ids=lambda case: case.home)
+def test_simulators(
+    case: Simulated, engine: Engine, tmp_path: Path, make_tiny_llama: Callable[..., Path]
+) -> None:
+    home = SIMULATORS / case.home
+    tools = install_simulator(home / case.installer, tmp_path / "bin", **case.machine)
+    image = engine.make_image(f"lmi-test/{case.home}", home, tools=tools)
+    source = home / "toolchains" / f"{case.toolchain}.yaml"
+    folder = tmp_path / "toolchains"
+    name = toolchain_with_image(folder, source, f"lmi-test/{case.home}:latest", image)
+    make_tiny_llama(tmp_path / "model", vocab_size=300)
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        f"apiVersion: lmi-compile/v1\nname: tiny\nmodel: {{id: {tmp_path}/model}}\n"
+        f"toolchain: {name}\ntensor_parallel_degree: 2\n{case.recipe}",
+        encoding="utf-8",
+    )
+    arguments = ["--toolchains", folder, "--until", case.until]
+    here = build(tmp_path / "home", recipe, *arguments, PATH=path_with(tools))
+    flags = container_flags(host_mounts())
+    there = build(tmp_path / "home", recipe, *arguments, *flags, DOCKER_HOST=engine.url)
+    same_where_it_counts(here, there)
+    contained = {name for name, ran in there.ran.items() if ran["executor"] == "container"}
+    assert contained == case.in_image
+    assert {there.ran[name]["image"] for name in contained} == {image}
     assert engine.names() == []
