@@ -16,6 +16,8 @@ _BLUNT = {
     "int8 scale off",
     "per-tensor instead of per-channel",
 }
+# Its weights fill their range evenly: to halve that is more than any rounding explains.
+_MILD = {"saturated int8": 0.9}
 _REAL = (
     ("wrong rope_theta", "bfloat16"),
     ("stale weights", "int8"),
@@ -42,7 +44,8 @@ def test_the_judge_catches_a_fault_in_a_tiny_model_and_names_its_area(
     ground: Ground, name: str, build: str
 ) -> None:
     fault = next(each for each in FAULTS if each.name == name)
-    row = tried(ground, replace(fault, model="tiny-0", sizes=fault.sizes[:1]), build)
+    size = _MILD.get(name, fault.sizes[0])
+    row = tried(ground, replace(fault, model="tiny-0", sizes=(size,)), build)
     assert row.caught, row
 
 
