@@ -57,6 +57,7 @@ def test_a_full_disk_ends_cleanly_and_says_what_to_do(lmi: Lmi, size: str) -> No
         assert not list((lmi.home / "cache" / "staging").iterdir())
 
 
+@pytest.mark.chaos  # minutes: it compiles
 def test_a_disk_that_fills_up_in_a_compile_is_the_machines_fault(
     tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_read_only_cache_serves_what_it_has_and_refuses_the_rest(lmi: Lmi) -> 
         assert pruned.code == 8
 
 
+@pytest.mark.chaos  # minutes: nine builds
 @pytest.mark.parametrize("step", STEPS)
 def test_kill_9_in_an_aoti_step_resumes_and_repeats_nothing(
     tiny: Tiny, tmp_path: Path, step: str

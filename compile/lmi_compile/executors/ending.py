@@ -1,5 +1,6 @@
 """How a step ended: its log as it came, whose fault a failure is, what it had to write."""
 
+import contextlib
 import importlib
 import json
 import signal
@@ -47,7 +48,7 @@ def out_of_time(step: Step, last: list[str]) -> CompileError:
 
 def failure(step: Step, code: int, staging: Staging, last: list[str]) -> CompileError:
     """The error of a step whose process ended with `code`, which is not 0."""
-    if staging.failure.exists():
+    with contextlib.suppress(OSError, ValueError):  # absent, or cut short by a full disk
         return from_failure(json.loads(staging.failure.read_bytes()), None)
     known = _in_its_own_words(step, code, staging)
     if known is not None:
