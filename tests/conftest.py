@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,7 +75,8 @@ class _Tally:
         print(f"{line} ({by_reason})" if by_reason else line)  # noqa: T201 - the last line
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the worker's own, which reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Keeps what shares an expensive thing in one worker, and starts the most expensive first.
 
     A file's tests stay together (its servers start once), and so do all tests on one built model.
@@ -84,6 +85,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item, group in groups.items():
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _EXPENSIVE.get(groups[item], len(_EXPENSIVE)))
+    return (yield)
 
 
 def _group(item: pytest.Item) -> str:
