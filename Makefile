@@ -33,7 +33,7 @@ demo: $(READY) ## the main job on a real model: compile, check, package, publish
 
 .PHONY: test
 test: $(READY) ## all tests but the slow words'
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -q \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q \
 	  -m 'not chaos and not faults and not families and not soak'
 
 .PHONY: quick

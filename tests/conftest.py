@@ -2,17 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from compiled import build
+from once import once
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Session fixtures built once per run, the dearest first.
-_EXPENSIVE = {"smollm2": 0, "tiny": 1, "built_for_three": 2, "cluster": 3, "engine": 4}
+_EXPENSIVE = ("smollm2", "tiny", "built_for_three")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
@@ -29,8 +30,11 @@ def built_for_three(
     make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
     """A random two-layer Llama, compiled for three sequences at a time."""
-    root = tmp_path_factory.mktemp("aoti3")
-    return build(root, make_tiny_llama(root / "model"), max_batch_size=3)
+    return once(
+        tmp_path_factory,
+        "aoti3",
+        lambda root: build(root, make_tiny_llama(root / "model"), max_batch_size=3),
+    )
 
 
 class _Tally:
@@ -75,22 +79,26 @@ class _Tally:
         print(f"{line} ({by_reason})" if by_reason else line)  # noqa: T201 - the last line
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the worker's own, which reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
-    """Keeps what shares an expensive thing in one worker, and starts the most expensive first.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts one file for each dear thing, so that it is being made; those that wait for it end.
 
-    A file's tests stay together (its servers start once), and so do all tests on one built model.
+    Two processes run the files in this order; the second would only wait for what the first makes.
     """
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _EXPENSIVE.get(groups[item], len(_EXPENSIVE)))
-    return (yield)
+    makers: dict[str, str] = {}
+    waiting: set[str] = set()
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        for name in _EXPENSIVE:
+            if name in getattr(item, "fixturenames", ()):
+                makers.setdefault(name, file)
+                waiting.add(file)
+    first = [makers[name] for name in _EXPENSIVE if name in makers]
 
+    def turn(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return first.index(file) if file in first else len(first) + (file in waiting)
 
-def _group(item: pytest.Item) -> str:
-    shared = _EXPENSIVE.keys() & set(getattr(item, "fixturenames", ()))
-    return min(shared, key=_EXPENSIVE.__getitem__) if shared else item.nodeid.partition("::")[0]
+    items.sort(key=turn)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lmi import Lmi, SmolLM2, Tiny
+from once import once
 
 
 @pytest.fixture
@@ -15,10 +16,10 @@ def lmi(tmp_path: Path) -> Lmi:
 @pytest.fixture(scope="session")
 def tiny(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     """A random two-layer Llama, built once: its cache holds the compiled graphs."""
-    return Tiny.build(tmp_path_factory.mktemp("tiny"), make_tiny_llama)
+    return once(tmp_path_factory, "tiny", lambda home: Tiny.build(home, make_tiny_llama))
 
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> SmolLM2:
     """SmolLM2-135M-Instruct through the whole flow, once per run; minutes."""
-    return SmolLM2.build(tmp_path_factory.mktemp("smollm2"))
+    return once(tmp_path_factory, "smollm2", SmolLM2.build)
