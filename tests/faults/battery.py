@@ -3,20 +3,25 @@
     python tests/faults/battery.py [--only WORD] [--jobs N] [--write]
 
 The last line is `faults: N caught, N missed, N false alarms`; exit 1 when it is not all caught and
-none false. With --write, docs/faults.md is written anew.
+none false. With --write, docs/faults.md is written anew. The verdicts are kept in the cache,
+under faults/verdicts: `lmi-compile report` shows one.
 """
 
 import argparse
+import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from answering import answer
 from catalogue import FAULTS, Fault
 from cleans import CLEANS, Clean
@@ -91,6 +96,7 @@ def tried(ground: Ground, fault: Fault, build: str) -> Row:
         right = ground.parts(fault.model, BUILDS[build])
         parts = fault.seed(right, size)
         verdict = judged(ground, parts, fault.model, BUILDS[build], int(fault.together))
+        _keep(ground, f"{fault.name} {fault.unit.format(size)} {build}", verdict)
         return _row(fault, build, size, verdict)
 
     found = seeded(fault.sizes[0])
@@ -115,9 +121,17 @@ def accepted(ground: Ground, clean: Clean) -> Alarm | None:
         verdict = judged(ground, ground.parts(clean.model, build), clean.model, build, clean.groups)
     finally:
         torch.set_num_threads(1)
+    _keep(ground, f"clean {clean}", verdict)
     if verdict.decision == "ACCEPT":
         return None
     return Alarm(build=str(clean), summary=verdict.summary)
+
+
+def _keep(ground: Ground, name: str, verdict: Verdict) -> None:
+    folder = ground.home / "verdicts"
+    folder.mkdir(exist_ok=True)
+    file = re.sub(r"[^\w.%]+", "-", name)
+    (folder / f"{file}.json").write_text(json.dumps(verdict.to_json()), encoding="utf-8")
 
 
 def _row(fault: Fault, build: str, size: float, verdict: Verdict) -> Row:
@@ -212,22 +226,20 @@ def tasks(only: str) -> Iterator[tuple[str, str]]:
 def run(only: str, jobs: int) -> Result:
     """The whole battery, or the part of it whose names hold `only`."""
     started = time.perf_counter()
-    rows: list[Row] = []
-    alarms: list[Alarm] = []
     listed = [(*task, home()) for task in tasks(only)]
     prepare(Ground(home=home()), {(name, build) for name, build, _ in listed})
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for task, found in zip(listed, pool.map(_work, listed), strict=True):
-            if isinstance(found, Row):
-                rows.append(found)
-                _say(f"{'caught' if found.caught else 'MISSED'}  {_shown(found)}")
-            elif isinstance(found, Alarm):
-                alarms.append(found)
-                _say(f"ALARM   {found.build}: {found.summary}")
-            else:
-                _say(f"clean   {task[0]}")
+        working = {pool.submit(_work, task): task for task in reversed(listed)}
+        for each in as_completed(working):
+            _say(_line(working[each][0], each.result()))
+        found = [each.result() for each in reversed(working)]
     cleans = sum(not build for _, build, _ in listed)
-    return Result(rows=rows, alarms=alarms, cleans=cleans, seconds=time.perf_counter() - started)
+    return Result(
+        rows=[each for each in found if isinstance(each, Row)],
+        alarms=[each for each in found if isinstance(each, Alarm)],
+        cleans=cleans,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def prepare(ground: Ground, chosen: set[tuple[str, str]]) -> None:
@@ -238,6 +250,16 @@ def prepare(ground: Ground, chosen: set[tuple[str, str]]) -> None:
         model = of[name] if build else cleans[name].model
         ground.reference(model)
         ground.baseline(model, BUILDS[build or cleans[name].build])
+
+
+def _line(name: str, found: Row | Alarm | None) -> str:
+    match found:
+        case Row():
+            return f"{'caught' if found.caught else 'MISSED'}  {_shown(found)}"
+        case Alarm():
+            return f"ALARM   {found.build}: {found.summary}"
+        case None:
+            return f"clean   {name}"
 
 
 def _shown(row: Row) -> str:

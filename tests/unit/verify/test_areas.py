@@ -51,9 +51,19 @@ def named(found: Measurements, *failed: str, method: str = "none") -> tuple[str,
         (lambda place: 0.2 * (place >= 10), 0.0, "attention"),
         (lambda _: 0.5, 0.0, "attention"),
         (lambda _: 0.5, 0.4, "weights"),
+        (lambda _: 0.5, 1e-5, "weights"),
+        (lambda place: 0.2 if place else 3e-9, 3e-9, "weights"),
         (lambda place: 0.5 * (place >= 23), 0.0, "positions"),
     ],
-    ids=["grows", "beyond a window", "sees ahead", "everywhere", "only decoded"],
+    ids=[
+        "grows",
+        "beyond a window",
+        "sees ahead",
+        "everywhere",
+        "one token hardly",
+        "first hardly",
+        "only decoded",
+    ],
 )
 def test_the_rows_that_are_wrong_name_the_area(level: Level, lone: float, first: str) -> None:
     assert named(measured(level, lone), "kl_mean")[0] == first
