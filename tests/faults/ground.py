@@ -33,7 +33,7 @@ PROMPTS = frozenset(
     }
 )  # fmt: skip
 _RECIPE = "smollm2-135m-instruct-cpu"
-_BIAS = 0.2  # of a query's, key's or value's spread
+_BIAS = 0.02  # of a query's, key's or value's spread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from battery import Alarm, Result, Row
-from ground import PROMPTS
+from battery import FP8_LONGEST, Alarm, Result, Row
+from ground import PROMPTS, Ground
 
 ROOT = Path(__file__).parents[2]
 _HEAD = """# The fault battery
@@ -18,7 +18,8 @@ with its shipped gates, from the build's outputs alone. `make faults` runs it an
   RoPE, biases or a sliding window) in an engine of the tests (`tests/faults/engine.py`), stored
   and computed in float32, in bfloat16, or with 8-bit weights in float32 (`int8`); `fp8` has E4M3
   weights and activations.
-- *Prompts*: {prompts} of set v2, cut to {longest} tokens, with {forced} forced tokens.
+- *Prompts*: {prompts} of set v2, cut to {longest} tokens ({fp8_longest} for `fp8`), with {forced}
+  forced tokens.
 - *Caught*: not accepted, and the area where the fault lies is one of the verdict's, two at most.
 - *Smallest caught*: faults with a size go down a ladder until one is not caught.
 
@@ -30,12 +31,13 @@ Run on {date} at commit `{commit}`, {seconds:.0f} s with {jobs} processes.
 """
 
 
-def write(result: Result, *, longest: int, forced: int, jobs: int) -> None:
+def write(result: Result, *, jobs: int) -> None:
     """Writes docs/faults.md."""
     head = _HEAD.format(
         prompts=len(PROMPTS),
-        longest=longest,
-        forced=forced,
+        longest=Ground.longest,
+        fp8_longest=FP8_LONGEST,
+        forced=Ground.forced,
         jobs=jobs,
         date=datetime.now(UTC).date().isoformat(),
         commit=_commit(),
@@ -44,7 +46,9 @@ def write(result: Result, *, longest: int, forced: int, jobs: int) -> None:
         cleans=result.cleans,
     )
     rows = "\n".join(_row(row) for row in result.rows)
-    text = f"{head}{rows}\n\n{_alarms(result.alarms)}\n"
+    alarms = _alarms("False alarms", result.alarms)
+    outside = _alarms("Refused and not counted, for the gates claim nothing there", result.outside)
+    text = f"{head}{rows}\n\n{alarms}\n\n{outside}\n"
     (ROOT / "docs" / "faults.md").write_text(text, encoding="utf-8")
 
 
@@ -66,9 +70,9 @@ def _row(row: Row) -> str:
     return f"| {' | '.join(safe)} |"
 
 
-def _alarms(alarms: Iterable[Alarm]) -> str:
+def _alarms(title: str, alarms: Iterable[Alarm]) -> str:
     listed = [f"- {alarm.build}: {alarm.summary}" for alarm in alarms]
-    return "\n".join(["False alarms:", "", *listed]) if listed else "False alarms: none."
+    return "\n".join([f"{title}:", "", *listed]) if listed else f"{title}: none."
 
 
 def _commit() -> str:

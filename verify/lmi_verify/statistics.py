@@ -1,5 +1,6 @@
 """Sampling noise: what part of a measured difference another text of the same kind could give."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np  # noqa: TID253 - nobody imports this module before it is named
@@ -10,6 +11,7 @@ BLOCK = 16
 RESAMPLES = 2000
 _SEED = 20231122
 _LEVEL = (2.5, 97.5)
+_DEVIATIONS = 1.96  # of a normal distribution hold 95 %
 
 
 def block_interval(differences: Sequence[Values]) -> tuple[float, float]:
@@ -28,3 +30,11 @@ def block_interval(differences: Sequence[Values]) -> tuple[float, float]:
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.percentile(means, _LEVEL)
     return float(low), float(high)
+
+
+def share_interval(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of rows (Wilson 1927)."""
+    wide = _DEVIATIONS**2 / rows
+    middle = (share + wide / 2) / (1 + wide)
+    half = math.sqrt(wide * (share * (1 - share) + wide / 4)) / (1 + wide)
+    return middle - half, middle + half
