@@ -234,6 +234,8 @@ def _decision(demand: str, kind: str, wanted: str, trusted: Trusted) -> list[str
     if not found:
         return [f"{demand}: nothing that counts says so"]
     decision = found[-1].get("decision")
+    if found[-1].get("scope") == "generation" and found[-1].get("measurements") is not None:
+        return [f"{demand}: the newest says what a running endpoint shows, which is not enough"]
     return [] if decision == wanted else [f"{demand}: the newest says {decision}, not {wanted}"]
 
 

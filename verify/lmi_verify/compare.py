@@ -10,7 +10,7 @@ from lmi_verify.errors import OutputsUnusable
 from lmi_verify.measurements import Divergence, Measurements, PromptMeasurement
 from lmi_verify.outputs import Arrays, Generated, Outputs, Prompts, PromptTokens
 from lmi_verify.rows import Rows, Values, compare_rows, is_frozen, kl_rows
-from lmi_verify.statistics import block_interval, share_interval
+from lmi_verify.statistics import agreement_interval, block_interval
 from lmi_verify.tensorfiles import FloatArray
 
 _SCATTER = 24  # pairs of logits kept of each prompt
@@ -64,21 +64,11 @@ def compare(
         prompts_digest=prompts.digest,
         prompts=tuple(measured),
         whole=_whole(prompts, candidate),
-        intervals=corpus.intervals() | _agreement(measured),
+        intervals=corpus.intervals() | agreement_interval(measured),
         perplexity=corpus.perplexity(),
         scatter=tuple(scatter),
         shown=tuple(sorted(candidate.shown)),
     )
-
-
-def _agreement(measured: Sequence[PromptMeasurement]) -> dict[str, tuple[float, float]]:
-    """The interval of the top-1 agreement, where every prompt has one."""
-    counted = [(prompt.values.get("top1_agreement"), prompt.rows) for prompt in measured]
-    agreeing = [share * rows for share, rows in counted if share is not None]
-    if not agreeing or len(agreeing) < len(counted):
-        return {}
-    rows = sum(rows for _, rows in counted)
-    return {"top1_agreement": share_interval(sum(agreeing) / rows, rows)}
 
 
 def measure_prompt(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np  # noqa: TID253 - nobody imports this module before it is named
 
+from lmi_verify.measurements import PromptMeasurement
 from lmi_verify.rows import Values
 
 BLOCK = 16
@@ -32,9 +33,15 @@ def block_interval(differences: Sequence[Values]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def share_interval(share: float, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share of rows (Wilson 1927)."""
+def agreement_interval(measured: Sequence[PromptMeasurement]) -> dict[str, tuple[float, float]]:
+    """The 95 % interval of the top-1 agreement (Wilson 1927), where every prompt has one."""
+    counted = [(prompt.values.get("top1_agreement"), prompt.rows) for prompt in measured]
+    agreeing = [share * rows for share, rows in counted if share is not None]
+    if not agreeing or len(agreeing) < len(counted):
+        return {}
+    rows = sum(rows for _, rows in counted)
+    share = sum(agreeing) / rows
     wide = _DEVIATIONS**2 / rows
     middle = (share + wide / 2) / (1 + wide)
     half = math.sqrt(wide * (share * (1 - share) + wide / 4)) / (1 + wide)
-    return middle - half, middle + half
+    return {"top1_agreement": (middle - half, middle + half)}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused, PackageInvalid, ReferenceInvalid
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
@@ -54,6 +55,18 @@ def test_a_verdict_that_no_trusted_key_covers_does_not_count(
     said += [sign(ref, said, private), say(ref, VERDICT, "ACCEPT")]
     assert refusals(ref, said, ALL, [public]) == ("verified: nothing that counts says so",)
     assert refusals(ref, said, parse_demands("verified,proven")) == ()
+
+
+def test_a_verdict_on_an_endpoint_is_not_enough(ref: ArtifactRef) -> None:
+    def shown(measurements: dict[str, JSONValue] | None) -> tuple[str, ...]:
+        verdict = say(ref, VERDICT, "ACCEPT")
+        scope: dict[str, JSONValue] = {"scope": "generation", "measurements": measurements}
+        predicate = {**verdict.predicate, **scope}
+        return refusals(ref, [replace(verdict, predicate=predicate)], parse_demands("verified"))
+
+    (why,) = shown({"prompts": []})
+    assert "running endpoint" in why
+    assert shown(None) == ()  # ids are all that the backend has
 
 
 def test_strangers_and_edits_are_refused(

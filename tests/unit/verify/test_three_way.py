@@ -14,8 +14,9 @@ from lmi_verify.baseline import score
 from lmi_verify.consistency import draws_off
 from lmi_verify.eager import Eager
 from lmi_verify.huggingface import load
+from lmi_verify.measurements import PromptMeasurement
 from lmi_verify.prompts import load_prompts, rows_of
-from lmi_verify.statistics import block_interval
+from lmi_verify.statistics import agreement_interval, block_interval
 from lmi_verify.verdict import Verdict, parse
 
 Arrays = dict[str, np.ndarray]
@@ -274,6 +275,20 @@ def test_an_interval_is_the_same_every_time_and_covers_noise() -> None:
     assert low < 0 < high
     shifted = [each + 0.5 for each in noise]
     assert block_interval(shifted)[0] > 0.2
+
+
+def test_agreement_breaks_a_limit_beyond_the_noise_of_its_rows() -> None:
+    """Wilson's interval of 81 of 100 is 0.7222 to 0.8749 (by hand)."""
+
+    def prompt(rows: int, share: float | None) -> PromptMeasurement:
+        return PromptMeasurement(
+            id="a", rows=rows, values={"top1_agreement": share}, divergence=None,
+            nonfinite_rows=0, flat_rows=0, frozen=False, identical_rows=0,
+        )  # fmt: skip
+
+    found = agreement_interval([prompt(60, 0.9), prompt(40, 0.675)])
+    assert found["top1_agreement"] == pytest.approx((0.7222, 0.8749), abs=1e-4)
+    assert agreement_interval([prompt(60, 0.9), prompt(40, None)]) == {}
 
 
 @pytest.mark.parametrize("length", [1, 5, 24, 25, 96, 384])
