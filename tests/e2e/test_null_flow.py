@@ -73,7 +73,9 @@ def test_until_stops_there_and_publishes_nothing(lmi: Lmi) -> None:
 def test_consumers_list_show_pull_and_verify(lmi: Lmi) -> None:
     reference = lmi("null-demo").out.strip()
     assert lmi.artifacts() == [reference]
-    assert "ACCEPT" in lmi("show", "null-demo").out
+    shown = lmi("show", "null-demo").out.splitlines()
+    assert "verdict      ACCEPT" in shown
+    assert {"provenance   attached", "test-result  PASSED"} <= set(shown)
     pulled = lmi.home / "pulled"
     assert lmi("pull", "null-demo", pulled).code == 0
     assert lmi("pull", "null-demo", pulled, "--json").json()["up_to_date"] is True

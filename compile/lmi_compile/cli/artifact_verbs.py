@@ -1,5 +1,6 @@
 """Verbs for consumers of a registry: list, show, pull."""
 
+import re
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.reference import exact
 from lmi_artifacts.registry import Layout, Registry, Summary
+from lmi_artifacts.statement import Statement
 from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import (
     read_settings,
@@ -140,11 +142,18 @@ def show(
     console.data(f"built with   {manifest.toolchain.get('name')}")
     console.data(f"build key    {manifest.build_key}")
     for item in registry.statements(artifact):
-        name = item.predicate_type.rpartition(":")[0].rpartition(":")[2]
-        console.data(f"{name:<12} {item.predicate.get('decision')}")
+        console.data("{:<12} {}".format(*_said(item)))
     for file in manifest.files:
         console.data(f"{file.size:>12} {file.sha256[:12]} {file.path}")
     return ExitCode.OK
+
+
+def _said(statement: Statement) -> tuple[str, object]:
+    """A statement's kind, and its decision or result where its kind has one."""
+    words = [word for word in re.split("[:/]", statement.predicate_type) if word]
+    kind = words[-2] if re.fullmatch(r"v[\d.]+", words[-1]) else words[-1]
+    predicate = statement.predicate
+    return kind, predicate.get("decision") or predicate.get("result") or "attached"
 
 
 @click.command()
