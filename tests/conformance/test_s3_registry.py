@@ -161,7 +161,7 @@ def _fill(bucket: Bucket, manifest: Manifest, count: int) -> list[ArtifactRef]:
     return refs
 
 
-@pytest.mark.slow
+@pytest.mark.chaos  # minutes: it fills a bucket
 def test_resolve_among_ten_thousand_needs_five_requests(bucket: Bucket, tree: Path) -> None:
     manifest = manifest_of(tree)
     small = replace(manifest, files=())

@@ -29,7 +29,8 @@ def _seen(command: str, width: int, home: Path) -> str:
     done = home / "done"
     program = f"{shlex.quote(sys.executable)} -m lmi_compile {command}"
     script = f"cd {shlex.quote(str(home))}; {program}; touch done; sleep 60"
-    env = {**os.environ, "LMI_CACHE_DIR": str(home / "cache"), "LANG": "C.UTF-8"}
+    kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    env = {**kept, "LMI_CACHE_DIR": str(home / "cache"), "LANG": "C.UTF-8"}
     size = ["-x", str(width), "-y", str(_ROWS)]
     subprocess.run([*tmux, "new-session", "-d", *size, script], check=True, env=env)
     try:

@@ -1,7 +1,7 @@
 """`lmi-compile matrix`: many recipes as one piece of work."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
@@ -113,19 +113,22 @@ def matrix(
         if as_json:
             builds = [one.to_json() | changed(changes, one.name) for one in planned]
             console.json({"builds": builds})
-        bad = any(one.state in {"infeasible", "invalid"} for one in planned)
-        return ExitCode.MATRIX_PART_FAILED if bad else ExitCode.OK
+        return _foreseen(planned)
     began = begin()
     outcomes = _run(planned, settings, console, registries, bounds, options)
     run = run_of(
         began, outcomes, executor=settings.executor, version=installed_version("lmi-compile")
     )
-    if not options.until:
-        reason = try_keep(registries(None), run, outcomes)
-        if reason:
-            console.line(f"note: this run is not in the history: {reason}")
+    if not options.until and (reason := try_keep(registries(None), run, outcomes)):
+        console.line(f"note: this run is not in the history: {reason}")
     write_reports(run, changes, options.junit, options.markdown)
     return report(console, run, outcomes, as_json=as_json)
+
+
+def _foreseen(planned: Sequence[Planned]) -> ExitCode:
+    """How a dry run ends: a part that cannot be is a part that would fail."""
+    bad = any(one.state in {"infeasible", "invalid"} for one in planned)
+    return ExitCode.MATRIX_PART_FAILED if bad else ExitCode.OK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

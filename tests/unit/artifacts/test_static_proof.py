@@ -73,7 +73,7 @@ def make(tree: Path, contract: str) -> Path:
     elif contract == "neuron-lmi":
         (tree / "config.json").write_text(json.dumps({"neuron": {"num_cores": 2}}))
         (tree / "compiled").mkdir()
-        (tree / "compiled" / "a.neff").write_bytes(b"n")
+        (tree / "compiled" / f"{'0a' * 10}.neff").write_bytes(b"n")
         (tree / "compiled" / "a.safetensors").write_bytes(b"s")
     else:
         folder = tree if contract == "trtllm-flat" else tree / "model" / "1"
@@ -199,7 +199,7 @@ FILES = [
     ("trtllm-flat", _with("config.json", b"not JSON"), "jit"),
     ("trtllm-triton", _without("model/tokenizer_config.json"), "jit"),
     ("trtllm-triton", _without("model/config.pbtxt"), "trtllm-engines"),
-    ("neuron-lmi", _without("compiled/a.neff"), "neuron-lmi"),
+    ("neuron-lmi", _without(f"compiled/{'0a' * 10}.neff"), "neuron-lmi"),
 ]  # fmt: skip
 
 
