@@ -128,10 +128,10 @@ def _flat(measurements: Measurements, *, dtype: str, method: str) -> tuple[Area,
     base = measurements.overall("baseline_kl_mean").value
     own = measurements.overall("method_kl_mean").value
     gross = kl is not None and own is not None and kl > _GROSS * own
-    if method != "none" and not gross and kl is not None and base is not None:
-        if base > kl:
-            why = "further from the method's own arithmetic than from float32"
-            return (_area("quantisation", why), _area("weights", why))
+    if kl is not None and base is not None and base > kl and method != "none":
+        why = "further from the method's own arithmetic than from float32"
+        return (_area("quantisation", why), _area("weights", why))
+    if method != "none" and not gross and base is not None:
         why = "the method's own error is in it, and another beside it"
         return (_area("weights", why), _area("quantisation", why))
     if method != "none" and not gross:
