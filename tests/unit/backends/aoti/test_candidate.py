@@ -89,7 +89,7 @@ def test_a_deleted_file_makes_it_fail(
     assert not (out / "outputs.json").exists()
 
 
-def test_another_tokenizer_than_the_references_makes_it_fail(
+def test_another_tokenizer_than_the_references_is_told_to_the_judge(
     built: SimpleNamespace, reference: Path, tmp_path: Path
 ) -> None:
     tree = _damaged(built, tmp_path, "tokenizer.json")
@@ -101,6 +101,7 @@ def test_another_tokenizer_than_the_references_makes_it_fail(
     description["files"]["tokenizer.json"] = len(text.encode())
     (tree / "runtime.json").unlink()
     (tree / "runtime.json").write_text(json.dumps(description), encoding="utf-8")
-    with pytest.raises(VerificationFailed) as failure:
-        candidate.run({}, {"package": tree, "reference": reference}, tmp_path)
-    assert "makes other tokens of prompt short" in failure.value.why
+    candidate.run({}, {"package": tree, "reference": reference}, tmp_path)
+    outputs = load_file(tmp_path / "outputs.safetensors")
+    given = load_file(reference / "prompts.safetensors")
+    assert not torch.equal(outputs["000.text_ids"], given["000.input_ids"])
