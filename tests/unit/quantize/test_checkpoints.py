@@ -151,7 +151,7 @@ def _outputs(made: Path, tmp_path: Path, family: str, checkpoint: Path) -> dict[
     asked = {"trust_remote_code": False, "windows": 8}
     evaluation.run(asked, places, places["checkpoint-reference"])
     candidate.run({"format": "none"}, places, places["checkpoint-candidate"])
-    params = {"dtype": "float16", "method": "none", "gates": {}}
+    params = {"dtype": "float16", "method": "none", "gates": {}, "shows": []}
     judging.run(params, places, places["verdict"])
     verdict: dict[str, Any] = json.loads((places["verdict"] / "verdict.json").read_bytes())
     return verdict
