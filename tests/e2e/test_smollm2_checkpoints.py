@@ -95,7 +95,8 @@ def test_the_checkpoint_of_three_ranks_is_accepted_before_any_engine(
     candidate.run({"format": "none"}, places, places["checkpoint-candidate"])
     report = json.loads((places["checkpoint-candidate"] / "checkpoint.json").read_bytes())
     assert (report["exact"], report["differing"], report["quantised"]) == (213, [], 0)
-    judging.run({"dtype": "float16", "method": "none", "gates": {}}, places, places["verdict"])
+    params = {"dtype": "float16", "method": "none", "gates": {}, "shows": []}
+    judging.run(params, places, places["verdict"])
     verdict = json.loads((places["verdict"] / "verdict.json").read_bytes())
     assert verdict["decision"] == "ACCEPT", verdict["summary"]
 

@@ -34,9 +34,10 @@ def missing() -> str | None:
 
 
 def host_mounts() -> list[Path]:
-    """What this Python and the compiler need, to be mounted into an empty image."""
+    """What this Python, the compiler and the simulators need, mounted into an empty image."""
     wanted = ["/usr", "/lib", "/lib64", "/bin", sys.base_prefix, sys.prefix]
     wanted += [path for path in sys.path if path.endswith("-packages")]
+    wanted.append(str(Path(__file__).parents[1] / "simulators"))
     kept: list[Path] = []
     for path in map(Path, dict.fromkeys(wanted)):
         if path.exists() and not any(path.is_relative_to(other) for other in kept):

@@ -274,6 +274,9 @@ def _ask_as_nobody(path: str, report: Path) -> None:
             os._exit(0)
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # docker's log stream
 def test_another_thread_can_end_it(containers: Containers, staging: Staging) -> None:
     def cancel(line: str) -> None:
         assert line == "up"
