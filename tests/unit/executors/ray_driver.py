@@ -1,10 +1,12 @@
 """A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
 
 The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry. Each line
-it prints is one JSON value: an event, and at last `ended`.
+it prints is one JSON value, written at once: an event, and at last `ended`. What Ray prints from
+its own threads goes to the other stream.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from lmi_compile.workspace import Workspace
 
 
 def say(**what: Any) -> None:
-    print(json.dumps(what), flush=True)  # noqa: T201 - what the test reads
+    os.write(1, f"{json.dumps(what)}\n".encode())
 
 
 def plan_of(steps: list[dict[str, Any]]) -> Plan:
@@ -65,4 +67,5 @@ if __name__ == "__main__":
     import signal
 
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.stdout = sys.stderr
     main(json.loads(Path(sys.argv[1]).read_bytes()))
