@@ -36,6 +36,7 @@ class Console:
     def __init__(
         self, *, quiet: bool = False, verbose: bool = False, err: TextIO | None = None
     ) -> None:
+        self.out = sys.stdout
         self.err = err or sys.stderr
         self.quiet = quiet
         self.verbose = verbose
@@ -74,16 +75,16 @@ class Console:
 
     def data(self, text: str) -> None:
         """One line of data on stdout."""
-        print(text, flush=True)
+        print(text, file=self.out, flush=True)
 
     def page(self, text: str) -> None:
         """Text on stdout; a terminal gets it wrapped between words."""
         for line in text.splitlines():
-            self.data(_wrapped(line) if sys.stdout.isatty() else line)
+            self.data(_wrapped(line) if self.out.isatty() else line)
 
     def json(self, value: Mapping[str, JSONValue] | Sequence[JSONValue]) -> None:
         """One JSON value on stdout."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        print(json.dumps(value, ensure_ascii=False), file=self.out, flush=True)
 
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table for people."""

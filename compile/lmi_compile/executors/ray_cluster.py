@@ -10,6 +10,7 @@ once. When this process dies, Ray ends its tasks; started again, it finds what h
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -269,6 +270,7 @@ def _join(address: str | None) -> None:
             log_to_driver=False,
             configure_logging=False,
         )
+        sys.stdout = sys.stderr  # a thread of Ray's prints what dies; stdout is data
     except (OSError, ValueError, RuntimeError, lost.RayError) as error:
         what = f"the Ray cluster at {address or 'its usual address'} cannot be reached"
         raise EnvironmentFault(what, _brief(error), fix) from error

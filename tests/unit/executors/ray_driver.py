@@ -1,8 +1,7 @@
 """A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
 
 The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry. Each line
-it prints is one JSON value, written at once: an event, and at last `ended`. What Ray prints from
-its own threads goes to the other stream.
+it prints is one JSON value, written at once: an event, and at last `ended`.
 """
 
 import json
@@ -67,5 +66,4 @@ if __name__ == "__main__":
     import signal
 
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.stdout = sys.stderr
     main(json.loads(Path(sys.argv[1]).read_bytes()))

@@ -81,9 +81,9 @@ class Drive:
         return self.end(self.start(*steps))
 
     def end(self, process: "subprocess.Popen[str]") -> Any:
-        """Its last line; nothing half-made is left in the cache."""
+        """Its last line; Ray prints none, and nothing half-made is left in the cache."""
         out, _ = process.communicate(timeout=120)
-        lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        lines = [json.loads(line) for line in out.splitlines()]
         assert not list((self.cache / "staging").glob("*"))
         return lines[-1] | {"lines": [line["said"] for line in lines if "said" in line]}
 
