@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lmi_artifacts.machine import find_machine
+from lmi_compile.errors import EnvironmentFault
 from lmi_compile.host import MISSING, installed_version, read_host
+from lmi_compile.quantize.modelopt_version import VERSION as MODELOPT
 from lmi_compile.settings import Settings
 from lmi_recipes.target import load_cpu_target
 from lmi_recipes.toolchain import Toolchain, load_toolchain, toolchain_names
@@ -66,7 +69,7 @@ def able(findings: tuple[Finding, ...]) -> bool:
 def _machine() -> Iterator[Finding]:
     version = f"{sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro}"
     yield Finding(area="machine", name="Python", state="ok", found=version)
-    flags = _cpu_flags()
+    flags = find_machine("host").cpu_flags or frozenset()
     levels = [
         name
         for name in ("x86-64-v4", "x86-64-v3", "x86-64-v2")
@@ -84,15 +87,6 @@ def _machine() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     found = f"{cores} cores, {memory / _GIB:.0f} GiB"
     yield Finding(area="machine", name="cores and memory", state="ok", found=found)
-
-
-def _cpu_flags() -> frozenset[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return frozenset(line.partition(":")[2].split())
 
 
 def _programs() -> Iterator[Finding]:
@@ -122,7 +116,6 @@ def _packages() -> Iterator[Finding]:
         ("starlette", "serve", "serve"),
         ("matplotlib", "report", "plots in reports"),
         ("cryptography", "trust", "signatures"),
-        ("nvidia_modelopt", "modelopt", "quantised TensorRT-LLM checkpoints on the CPU"),
     )
     for package, extra, blocks in extras:
         version = installed_version(package)
@@ -135,6 +128,26 @@ def _packages() -> Iterator[Finding]:
             blocks="" if here else blocks,
             fix="" if here else f"pip install 'lmi-compile[{extra}]'",
         )
+    yield _modelopt()
+
+
+def _modelopt() -> Finding:
+    """It stands in a folder of its own, so that it touches no package of the environment."""
+    from lmi_compile.quantize.modelopt import find_modelopt  # noqa: PLC0415 - only the doctor asks
+
+    try:
+        place = find_modelopt()
+    except EnvironmentFault as fault:
+        return Finding(
+            area="packages",
+            name="nvidia-modelopt",
+            state="note",
+            found=fault.why,
+            blocks="quantised TensorRT-LLM checkpoints on the CPU",
+            fix=fault.fix,
+        )
+    found = f"{MODELOPT} in {place or 'the environment'}"
+    return Finding(area="packages", name="nvidia-modelopt", state="ok", found=found)
 
 
 def _devices() -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lmi_compile.errors import EnvironmentFault
 
+EXECUTORS = ("local", "container", "ray", "ray+container", "sagemaker")
 _NAMES = (
     "cache_dir",
     "out",
@@ -33,7 +34,7 @@ class Settings:
         out: where results go.
         registry: a folder, or None: the recipe's own, else `<out>/registry`.
         offline: no step may use the network.
-        executor: `local`, `container`, `ray`, `ray+container` or `sagemaker`.
+        executor: one of EXECUTORS.
         image: the container image of steps whose toolchain names none, or where a mirror has it.
         pull: an image that is not here is fetched.
         container_mounts: further folders that a container may read.

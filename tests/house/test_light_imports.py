@@ -21,7 +21,7 @@ sys.stderr.write("\\n" + json.dumps({"code": int(code), "modules": sorted(sys.mo
 
 
 def _modules_after(arguments: list[str], home: Path) -> tuple[int, set[str]]:
-    flags = [] if arguments == ["--help"] else ["--cache-dir", str(home / "cache")]
+    flags = [] if arguments[0] in {"--help", "explain"} else ["--cache-dir", str(home / "cache")]
     ended = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *arguments, *flags],
         capture_output=True,
@@ -50,6 +50,18 @@ def test_a_light_verb_imports_nothing_heavy(arguments: list[str], tmp_path: Path
     code, modules = _modules_after(arguments, tmp_path)
     assert code == 0
     assert not modules & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["explain", "E202"], ["serve", "--help"], ["pull", "--help"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_verb_that_reads_no_recipe_imports_no_schema(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    code, modules = _modules_after(arguments, tmp_path)
+    assert code == 0
+    assert not modules & {*HEAVY, "pydantic_core", "yaml", "rich"}
 
 
 def test_a_full_cache_hit_imports_nothing_heavy(tmp_path: Path) -> None:

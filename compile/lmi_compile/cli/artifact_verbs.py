@@ -23,7 +23,6 @@ from lmi_compile.cli.progress import meter
 from lmi_compile.cli.registry_verbs import keys_option, remote_code_option
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
-from lmi_recipes.toolchain import load_toolchain
 
 _ROLE = "arn:aws:iam::000000000000:role/sagemaker-execution"
 
@@ -68,6 +67,7 @@ def _list_affected(
     as_json: bool,
 ) -> int:
     from lmi_compile.affected import affected_by  # noqa: PLC0415 - a plain list needs none
+    from lmi_recipes.toolchain import load_toolchain  # noqa: PLC0415 - as above
 
     toolchain = load_toolchain(name, tuple(map(Path, toolchains)))
     found = affected_by(registry, toolchain)

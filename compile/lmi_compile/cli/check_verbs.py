@@ -21,6 +21,7 @@ from lmi_compile.cli.options import (
     voice_options,
 )
 from lmi_compile.cli.reports import print_layers, print_proof, print_verdict
+from lmi_compile.cli.trees import checked_tree
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.pipeline import NotAccepted, NotProven, Tools
@@ -202,20 +203,3 @@ def _note_differences(tree: Path, console: Console) -> None:
         check_tree(tree, read_manifest(tree), rehash=True)
     except ArtifactRefused as error:
         console.line(f"note: not a published artifact's bytes: {error}")
-
-
-def checked_tree(registry: Registry, artifact: str, cache: Path) -> tuple[Path, Manifest]:
-    """The served tree that a directory or a reference means, with every byte checked."""
-    if Path(artifact).is_dir():
-        tree = Path(artifact)
-        manifest = read_manifest(tree)
-        check_tree(tree, manifest, rehash=True)
-        return tree, manifest
-    found = registry.resolve(artifact)
-    if registry.url.startswith("s3://"):  # every byte is verified on its way here
-        kept = cache / "pulled" / found.digest.hex
-        pulled = registry.pull(found, kept, trust_remote_code=True)  # to judge it, not to serve it
-        manifest = registry.manifest(found)
-        check_tree(pulled.path, manifest, rehash=pulled.up_to_date)
-        return pulled.path, manifest
-    return Path(registry.location(found)), registry.check(found, rehash=True)

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from lmi_compile.console import Console
-from lmi_compile.executors.choose import EXECUTORS, Chosen
-from lmi_compile.settings import Settings, load_settings
-from lmi_compile.workspace import Workspace
+from lmi_compile.settings import EXECUTORS, Settings, load_settings
 
 if TYPE_CHECKING:
     from lmi_artifacts.registry import Registry
@@ -88,7 +86,9 @@ def registry_of(settings: Settings, recipes_own: str | None = None) -> "Registry
 
 def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Tools":
     """Everything that a build works with."""
-    from lmi_compile.pipeline import Tools  # noqa: PLC0415 - `plan` builds nothing
+    from lmi_compile.executors.choose import Chosen  # noqa: PLC0415 - most verbs build nothing
+    from lmi_compile.pipeline import Tools  # noqa: PLC0415 - as above
+    from lmi_compile.workspace import Workspace  # noqa: PLC0415 - as above
 
     return Tools(
         workspace=Workspace(settings.cache_dir),

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmi_compile.cli.check_verbs import checked_tree
 from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.trees import checked_tree
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.serving.limits import Limits

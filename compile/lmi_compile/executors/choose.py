@@ -9,7 +9,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import EnvironmentFault
 from lmi_compile.events import Emit
 from lmi_compile.executors.running import Running
-from lmi_compile.settings import Settings
+from lmi_compile.settings import EXECUTORS, Settings
 from lmi_compile.step import Step
 from lmi_compile.workspace import Staging
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from lmi_compile.executors.sagemaker import SageMakerJobs
     from lmi_compile.pipeline import Execute
     from lmi_compile.plan import Plan
-
-EXECUTORS = ("local", "container", "ray", "ray+container", "sagemaker")
 
 
 class Chosen:
