@@ -92,6 +92,10 @@ soak: $(READY) ## ten minutes of overload on a server: memory stays, everything 
 docs: $(READY) ## the site in out/site, without a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
+.PHONY: man
+man: $(READY) ## manual pages in out/man: man -M out/man lmi-compile
+	$(BIN)/python docs/man.py out/man
+
 .PHONY: faults
 faults: $(READY) ## every seeded fault before the judge, and 50 right builds; writes docs/faults.md
 	$(BIN)/python tests/faults/battery.py --jobs 2 --write

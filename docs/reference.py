@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,6 @@ from mkdocs.structure.files import File, Files
 from lmi_artifacts.manifest import Manifest
 from lmi_compile.errors import _CODES, ExitCode
 from lmi_compile.explain import explained_codes, explanation
-from lmi_compile.preview import preview
-from lmi_recipes.catalog import catalog_names, find_recipe
-from lmi_recipes.reading import read_recipe
 from lmi_recipes.schema import recipe_schema_text
 from lmi_verify import gates
 
@@ -49,7 +45,6 @@ def _pages() -> Mapping[str, list[str]]:
     return {
         "cli": list(_cli()),
         "recipe": list(_recipe()),
-        "catalogue": list(_catalogue()),
         "gates": list(_gates()),
         "exit-codes": list(_exit_codes()),
         "errors": list(_errors()),
@@ -93,42 +88,6 @@ def _type(field: Mapping[str, Any]) -> str:
     if "const" in field:
         return _code(field["const"])
     return str(field.get("type", "any"))
-
-
-def _catalogue() -> Iterator[str]:
-    yield "# Catalogue\n\n`lmi-compile NAME` builds one; `lmi-compile plan NAME` says more."
-    yield "The figures are the planner's; UNKNOWN is what nobody has sourced.\n"
-    yield "| recipe | target | TP | fits | largest batch | artifact | why it is so |"
-    yield "|---|---|---|---|---|---|---|"
-    with tempfile.TemporaryDirectory() as cache:
-        for name in sorted(catalog_names()):
-            yield _recipe_row(name, Path(cache))
-
-
-def _recipe_row(name: str, cache: Path) -> str:
-    path = find_recipe(name)
-    loaded = read_recipe(path)
-    recipe = loaded.recipe
-    answer = preview(loaded, cache).answer
-    build = answer["build"]
-    size = build.get("artifact_bytes") if isinstance(build, dict) else None
-    row = (
-        f"`{name}`",
-        recipe.target.instance_type or recipe.target.cpu or "any",
-        str(recipe.tensor_parallel_degree),
-        {True: "yes", False: "no"}.get(answer["fits"], "UNKNOWN"),
-        str(answer["max_batch_size_that_fits"] or "UNKNOWN"),
-        f"{size / 1e9:.2f} GB" if isinstance(size, int | float) else "UNKNOWN",
-        _cell(_first_comment(path)),
-    )
-    return f"| {' | '.join(row)} |"
-
-
-def _first_comment(path: Path) -> str:
-    """The sentence at the head of a recipe: why it is so."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    said = [line[1:].strip() for line in lines if line.startswith("#")]
-    return " ".join(line for line in said if not line.startswith("yaml-language-server"))
 
 
 def _gates() -> Iterator[str]:

@@ -1,5 +1,7 @@
 """The recipes that come with the package."""
 
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 from lmi_recipes.errors import UnknownRecipe
@@ -11,6 +13,34 @@ _FOLDER = DATA / "catalog"
 def catalog_names() -> tuple[str, ...]:
     """Return the names of the recipes in the catalogue, sorted."""
     return names_in(_FOLDER)
+
+
+def search_catalog(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the recipes whose name or text has every one of `words`, in any case.
+
+    A recipe's text says its model, target, method and the line why it is so.
+
+    Raises:
+        UnknownRecipe: None has; holds the names nearest to the words.
+    """
+    wanted = [word.casefold() for word in words]
+    found = []
+    for name in catalog_names():
+        text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8").casefold()
+        if all(word in name or word in text for word in wanted):
+            found.append(name)
+    if not found:
+        known = catalog_names()
+        raise UnknownRecipe(" ".join(wanted), nearest("-".join(wanted), known), known)
+    return tuple(found)
+
+
+def why_so(path: Path) -> str:
+    """Return the sentences at the head of a recipe file: why it is as it is."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = takewhile(lambda line: line.startswith("#"), lines)
+    said = (line[1:].strip() for line in head)
+    return " ".join(line for line in said if not line.startswith("yaml-language-server"))
 
 
 def find_recipe(ref: str) -> Path:

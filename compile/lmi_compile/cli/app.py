@@ -6,11 +6,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # verb -> (module of lmi_compile.cli, one line of help)
 _VERBS = {
@@ -62,9 +66,11 @@ class Verbs(click.Group):
         del ctx
         if cmd_name not in _VERBS:
             return None
-        module = importlib.import_module(f"lmi_compile.cli.{_VERBS[cmd_name][0]}")
-        command = getattr(module, cmd_name.replace("list", "list_artifacts"))
-        return command if isinstance(command, click.Command) else None
+        module, text = _VERBS[cmd_name]
+        found = importlib.import_module(f"lmi_compile.cli.{module}")
+        verb: click.Command = getattr(found, cmd_name.replace("list", "list_artifacts"))
+        verb.short_help = text
+        return verb
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read `lmi-compile RECIPE ...` as `lmi-compile build RECIPE ...`."""
@@ -72,6 +78,22 @@ class Verbs(click.Group):
         if args and args[0] not in _VERBS and args[0] not in own:
             args = ["build", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """The verbs that begin so, and the recipes, since the verb `build` may be left out."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
+
+        from lmi_compile.cli.completion import complete_recipe  # noqa: PLC0415 - as above
+
+        verbs = [
+            CompletionItem(verb, help=text)
+            for verb, (_, text) in _VERBS.items()
+            if verb.startswith(incomplete)
+        ]
+        recipes = complete_recipe(incomplete) if not incomplete.startswith("-") else []
+        if verbs and any(item.type == "file" for item in recipes):
+            recipes = []
+        return [*verbs, *recipes, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
@@ -82,6 +104,7 @@ class Verbs(click.Group):
 
 @click.group(
     cls=Verbs,
+    short_help="compile models ahead of time, check, package, publish and prove them",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 2 recipe, 3 not possible, 4 compile, 5 verification, 6 proof, "
     "7 publish, 8 environment, 9 part of a matrix failed, 10 artifact refused or not found, "

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.cli.completion import RECIPE
 from lmi_compile.cli.options import (
     executor_options,
     read_settings,
@@ -28,7 +29,7 @@ from lmi_compile.survey import load, survey
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
 @click.option("--until", metavar="STEP", help="Stop after this step; nothing is published.")
 @click.option("--verify", "rehash", is_flag=True, help="On a cache hit, re-hash every file.")
 @click.option(

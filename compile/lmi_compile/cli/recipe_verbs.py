@@ -5,10 +5,11 @@ import sys
 import click
 
 from lmi_artifacts.digest import JSONValue
+from lmi_compile.cli.completion import RECIPE
 from lmi_compile.cli.options import voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
-from lmi_recipes.catalog import catalog_names, find_recipe
+from lmi_recipes.catalog import catalog_names, find_recipe, search_catalog, why_so
 from lmi_recipes.errors import RecipesError
 from lmi_recipes.reading import read_recipe
 from lmi_recipes.schema import recipe_schema_text
@@ -16,7 +17,7 @@ from lmi_verify.verdict import verdict_schema_text
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, metavar="RECIPE...")
+@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
 @voice_options
 def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Check recipes; every problem of a file is reported at once."""
@@ -41,17 +42,35 @@ def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: b
     return ExitCode.USAGE if failed else ExitCode.OK
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @voice_options
-def recipes(*, as_json: bool, quiet: bool, verbose: bool) -> int:
+@click.pass_context
+def recipes(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: bool) -> int:
     """List the catalogue's recipes."""
+    if ctx.invoked_subcommand is not None:
+        return ExitCode.OK
     console = Console(quiet=quiet, verbose=verbose)
-    names = sorted(catalog_names())
     if as_json:
-        console.json(list(names))
-    else:
-        for name in names:
-            console.data(name)
+        console.json(list(catalog_names()))
+        return ExitCode.OK
+    for name in catalog_names():
+        console.data(name)
+    return ExitCode.OK
+
+
+@recipes.command()
+@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@voice_options
+def search(words: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool) -> int:
+    """List the recipes that have every WORD: of a model, target, method, or reason."""
+    console = Console(quiet=quiet, verbose=verbose)
+    found = search_catalog(words)
+    if as_json:
+        console.json([{"name": name, "why": why_so(find_recipe(name))} for name in found])
+        return ExitCode.OK
+    for name in found:
+        console.data(name)
+        console.line(f"  {why_so(find_recipe(name))}")
     return ExitCode.OK
 
 

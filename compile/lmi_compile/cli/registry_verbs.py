@@ -185,7 +185,13 @@ def mirror(
 @click.option("--delete", is_flag=True, help="Really remove; without it nothing is changed.")
 @click.option("--older-than", default=GARBAGE_SECONDS, show_default=True, help="Seconds.")
 @click.option("--keep-newest", type=int, help="Also remove untagged artifacts beyond so many.")
-@click.option("--keep-days", type=float, default=30.0, show_default=True, help="... and so old.")
+@click.option(
+    "--keep-days",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="And only those so many days old.",
+)
 @settings_options
 @voice_options
 def gc(
