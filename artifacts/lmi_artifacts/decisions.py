@@ -5,12 +5,12 @@ complete it where a model's configuration is found, LmiUtils.convertTrtLLM build
 none are recognised, and PyModel picks an entry point. Which release does what is in the table.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from lmi_artifacts.foreign import read_object
 from lmi_artifacts.images import Image
 from lmi_artifacts.releases import Release, releases
 from lmi_artifacts.trtllm_container import recognised
@@ -117,11 +117,7 @@ def _batching(
 
 def _generates(tree: Path) -> bool:
     path = configuration(tree)
-    try:
-        read = json.loads(path.read_bytes()) if path is not None else {}
-    except ValueError:
-        return False
-    names = read.get("architectures") if isinstance(read, dict) else None
+    names = read_object(path).get("architectures") if path is not None else None
     listed = names if isinstance(names, list) else []
     return any(str(name).endswith(_GENERATORS) for name in listed)
 

@@ -112,11 +112,12 @@ def flags_keys(text: str) -> frozenset[str]:
     """
     try:
         flags = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return frozenset()
     if not isinstance(flags, list):
         return frozenset()
     forms = (json.dumps(flags), " ".join(map(str, flags)))
     return frozenset(
-        hashlib.md5(form.encode(), usedforsecurity=False).hexdigest()[:8] for form in forms
+        hashlib.md5(form.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()[:8]
+        for form in forms
     )

@@ -7,13 +7,13 @@ vllm-neuron/docs @ 81ce03ae.
 """
 
 import ast
-import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from lmi_artifacts.foreign import MOST_RANKS, read_object
 from lmi_artifacts.neuron_cache import cache_problems
 from lmi_artifacts.properties import PROPERTIES_NAME, parse_properties
 
@@ -77,8 +77,11 @@ def recognise(contract: str, tree: Path) -> tuple[str, ...]:
 
 def _nxdi(tree: Path) -> Iterator[str]:
     yield from _torchscript(tree / "model.pt")
-    config = _json(tree / "neuron_config.json")
+    config = read_object(tree / "neuron_config.json")
     built = config.get("neuron_config", config)
+    if not isinstance(built, Mapping):
+        yield "neuron_config.json: its neuron_config is no object"
+        return
     if built.get("save_sharded_checkpoint") is not True:
         yield "neuron_config.json: save_sharded_checkpoint is not true; loading would shard anew"
     if (
@@ -92,7 +95,7 @@ def _nxdi(tree: Path) -> Iterator[str]:
 
 def _optimum(tree: Path) -> Iterator[str]:
     yield from _torchscript(tree / "model.pt")
-    built = _json(tree / "neuron_config.json")
+    built = read_object(tree / "neuron_config.json")
     yield from _ranks(tree, "checkpoint/weights", built.get("tp_degree"))
     if not built.get("target"):
         yield "neuron_config.json: it has no target; the loader compares it with the device's"
@@ -102,7 +105,7 @@ def _optimum(tree: Path) -> Iterator[str]:
 def _lmi(tree: Path) -> Iterator[str]:
     for path in sorted(tree.glob("*.safetensors")):
         yield f"{path.name}: at the root it makes the loader ignore compiled/ and compile anew"
-    config = _json(tree / "config.json")
+    config = read_object(tree / "config.json")
     if not isinstance(config.get("neuron"), dict):
         yield "config.json: it has no block neuron; the loader then ignores compiled/"
     compiled = tree / "compiled"
@@ -111,7 +114,8 @@ def _lmi(tree: Path) -> Iterator[str]:
     if not any(compiled.glob("*.safetensors")):
         yield "compiled: it holds no split weights (*.safetensors)"
     yield from _lmi_graphs(tree)
-    yield from _lmi_properties(tree, config.get("neuron") or {})
+    neuron = config.get("neuron")
+    yield from _lmi_properties(tree, neuron if isinstance(neuron, dict) else {})
 
 
 def _lmi_graphs(tree: Path) -> Iterator[str]:
@@ -120,9 +124,9 @@ def _lmi_graphs(tree: Path) -> Iterator[str]:
     odd = sorted(name for name in there if not _SAVED_NEFF.fullmatch(name))
     if odd:
         yield f"compiled: {', '.join(odd)}: no graph's digest, under which it would be looked for"
-    named = {
-        str(graph.get("neff")) for graph in _json(tree / "lmi-neuron.json").get("graphs") or ()
-    }
+    graphs = read_object(tree / "lmi-neuron.json").get("graphs")
+    listed = graphs if isinstance(graphs, list) else []
+    named = {str(graph.get("neff")) for graph in listed if isinstance(graph, dict)}
     if named and named != there:
         missing = ", ".join(sorted(named ^ there))
         yield f"compiled: {missing}: not the graphs that lmi-neuron.json says were compiled"
@@ -160,7 +164,7 @@ def _handler(tree: Path) -> Iterator[str]:
     for name in _HANDLERS:
         if name not in defined:
             yield f"code/inference.py: defines no {name}"
-    described = _json(tree / "lmi-neuron.json").get("trace")
+    described = read_object(tree / "lmi-neuron.json").get("trace")
     if not isinstance(described, dict) or described.get("module") not in {
         "torch_neuron",
         "torch_neuronx",
@@ -179,7 +183,7 @@ def _vllm(tree: Path) -> Iterator[str]:
             yield f"neuron/compile_cache/{key}: is no cache key of 32 digits; it is never found"
         elif not any((cache / key).rglob("*.neff")):
             yield f"neuron/compile_cache/{key}: holds no .neff, so that it is no hit"
-    named = _json(tree / "lmi-neuron.json").get("cache_keys")
+    named = read_object(tree / "lmi-neuron.json").get("cache_keys")
     if named is not None and named != keys:
         yield "neuron/compile_cache: its keys are not those that lmi-neuron.json says were compiled"
     yield from _needs(tree, ("config.json", "tokenizer.json", "serve.sh"))
@@ -209,6 +213,9 @@ def _ranks(tree: Path, folder: str, degree: object) -> Iterator[str]:
     if not isinstance(degree, int):
         yield "neuron_config.json: tp_degree is missing"
         return
+    if not 0 < degree <= MOST_RANKS:
+        yield f"neuron_config.json: tp_degree is {degree}; no host has so many"
+        return
     for rank in range(degree):
         name = f"{folder}/tp{rank}_sharded_checkpoint.safetensors"
         if not (tree / name).is_file() or not (tree / name).stat().st_size:
@@ -230,11 +237,3 @@ def _file_problems(tree: Path) -> Iterator[str]:
             yield f"{name!r}: is named like a pickle, which runs code when it is loaded"
         if path.name.endswith((".lock", "model.log")) and "MODULE_" not in path.parent.name:
             yield f"{name!r}: a failed or locked cache entry; it would be found again and again"
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ Each rule says what the container would do; `RULES` names where that is written.
 decides); what a layout must hold is in `container`, `neuron_container` and `trtllm_container`.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Final
 from lmi_artifacts import container, neuron_container
 from lmi_artifacts.decisions import Decision, decide
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import MOST_RANKS, read_object
 from lmi_artifacts.images import Image, images
 from lmi_artifacts.releases import Release, known, releases
 from lmi_artifacts.trtllm_container import recognised
@@ -208,10 +208,13 @@ def _engines(served: Served) -> Iterator[str]:
     if layout == "triton":
         folder = next((path.parent / "1" for path in folder.glob("*/config.pbtxt")), folder)
     try:
-        mapping = json.loads((folder / "config.json").read_bytes())["pretrained_config"]["mapping"]
+        mapping = read_object(folder / "config.json")["pretrained_config"]["mapping"]
         world, tensor = int(mapping["world_size"]), int(mapping["tp_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         yield "config.json: does not say pretrained_config.mapping.world_size and tp_size"
+        return
+    if not 0 < world <= MOST_RANKS:
+        yield f"config.json: world_size is {world}; no deployment has so many ranks"
         return
     for rank in range(world):
         path = folder / f"rank{rank}.engine"

@@ -4,8 +4,9 @@ Source: deepjavalibrary/djl-serving, LmiUtils.isValidTrtLlmModelRepo, branch 0.3
 and branch 0.32.0-dlc (3d6ad832).
 """
 
-import json
 from pathlib import Path
+
+from lmi_artifacts.foreign import read_object
 
 
 def recognised(tree: Path, layout: str) -> tuple[str, ...]:
@@ -50,8 +51,4 @@ def _engine_class(tree: Path) -> tuple[str, ...]:
 
 
 def _keys(config: Path) -> set[str]:
-    try:
-        read = json.loads(config.read_bytes())
-    except ValueError:
-        return set()
-    return set(read) if isinstance(read, dict) else set()
+    return set(read_object(config))

@@ -38,7 +38,7 @@ def fetch(registry: Registry, planned: PlannedStep, out: Path, say: Say) -> bool
                 say(f"the registry's golden {name} is damaged: computing it")
                 _empty(out)
                 return False
-    except (ArtifactsError, OSError, ValueError, KeyError, TypeError) as error:
+    except (ArtifactsError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         say(f"no golden outputs from the registry: {error}")
         _empty(out)
         return False

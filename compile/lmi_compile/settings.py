@@ -125,6 +125,8 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, object]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise EnvironmentFault(f"{path} cannot be read", str(error), "correct it") from error
     import tomllib  # noqa: PLC0415 - only when there is a file to read
 
     try:

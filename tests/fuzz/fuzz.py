@@ -23,8 +23,9 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from doors import doors
 from mutate import damaged
-from readers import Target, targets
+from readers import Target, readers
 
 _SECONDS = 5.0
 _MEMORY = 1 << 30
@@ -55,6 +56,11 @@ class Tally:
         self.hangs += other.hangs
         self.over_memory += other.over_memory
         self.harmful += other.harmful
+
+
+def targets(scratch: Path) -> tuple[Target, ...]:
+    """All that reads bytes of strangers."""
+    return (*readers(scratch), *doors(scratch))
 
 
 def fuzz_one(target: Target, count: int, seed: int, scratch: Path) -> Tally:
@@ -123,10 +129,10 @@ def _fast() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - memory, not a file
 
 
-def run(total: int, seed: int) -> Tally:
-    """Fuzz every reader with its share of `total` inputs."""
+def run(total: int, seed: int, only: str = "") -> Tally:
+    """Fuzz every reader, or those with `only` in their name, with its share of `total` inputs."""
     with tempfile.TemporaryDirectory() as folder:
-        everyone = [(one.name, one.share) for one in targets(Path(folder))]
+        everyone = [(one.name, one.share) for one in targets(Path(folder)) if only in one.name]
     shares = sum(share for _, share in everyone)
     whole = Tally()
     fork = multiprocessing.get_context("fork")
@@ -150,8 +156,9 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--inputs", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", default="", help="readers whose name has this in it")
     chosen = options.parse_args()
-    tally = run(chosen.inputs, chosen.seed)
+    tally = run(chosen.inputs, chosen.seed, chosen.only)
     print("\n".join(tally.harmful), end="\n" if tally.harmful else "")
     print(
         f"fuzz: {tally.inputs} inputs, {tally.tracebacks} tracebacks, {tally.hangs} hangs, "

@@ -5,7 +5,8 @@ import random
 
 _TOKENS = (
     b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"../", b"-1", b"0", b"1e999", b"NaN", b"null", b"true",
-    b"9" * 40, b"{" * 200, b"[" * 200, b"&a *a", b"!!python/object:os.system", b"\r\n", b"\t",
+    b"9" * 40, b"{" * 200, b"[" * 5000, b'{"a":' * 5000,
+    b"&a *a", b"!!python/object:os.system", b"\r\n", b"\t",
     b"- ", b"#", b'"', b"\\u0000", b"\\ud800", b"A" * 5000, b"<<:", b"%", b": ",
 )  # fmt: skip
 _VALUES = (

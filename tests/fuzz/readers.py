@@ -86,7 +86,7 @@ def _archive_content(raw: bytes, scratch: Path) -> object:
     return _archive(gzip.compress(raw, 1), scratch)
 
 
-def targets(scratch: Path) -> tuple[Target, ...]:
+def readers(scratch: Path) -> tuple[Target, ...]:
     """Every reader, with its samples."""
     manifest = (_GOLDEN / "manifest-v1.json").read_bytes()
     archive = _packed(scratch / "sample", manifest)

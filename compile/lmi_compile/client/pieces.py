@@ -46,7 +46,7 @@ def _document(line: bytes) -> Iterator[dict[str, Any]]:
         return
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         shown = text[:200].decode("utf-8", "replace")
         yield {"error": f"the answer has a line that is not JSON: {shown}"}
         return
@@ -64,27 +64,37 @@ def piece_of(document: dict[str, Any]) -> Piece:
             return _openai(choice, document)
         case _:
             pass
-    details = document.get("details") or {}
-    token, whole = document.get("token"), document.get("generated_text")
-    reason = details.get("finish_reason")
+    details = _object(document.get("details"))
+    token, whole = document.get("token"), _text(document.get("generated_text"))
+    reason = _text(details.get("finish_reason"))
     if reason == "error":
         return Piece(error=str(details.get("error") or document.get("error") or "it broke off"))
     if isinstance(token, dict):
-        text = str(token.get("text") or "")
+        text = _text(token.get("text")) or ""
         return Piece(text=text, tokens=1, whole=whole, finish_reason=reason)
-    tokens = int(details.get("generated_tokens") or 0)
-    text = "" if whole is None else str(whole)
-    return Piece(text=text, tokens=tokens, whole=whole, finish_reason=reason)
+    tokens = _count(details.get("generated_tokens"))
+    return Piece(text=whole or "", tokens=tokens, whole=whole, finish_reason=reason)
 
 
 def _openai(choice: dict[str, Any], document: dict[str, Any]) -> Piece:
-    reason = choice.get("finish_reason")
+    reason = _text(choice.get("finish_reason"))
     delta = choice.get("delta")
     if isinstance(delta, dict):
-        text = delta.get("content")
+        text = _text(delta.get("content"))
         return Piece(text=text or "", tokens=1 if text else 0, finish_reason=reason)
     message = choice.get("message")
-    text = message.get("content") if isinstance(message, dict) else choice.get("text")
-    usage = document.get("usage") or {}
-    tokens = int(usage.get("completion_tokens") or (1 if text else 0))
-    return Piece(text=str(text or ""), tokens=tokens, finish_reason=reason)
+    text = _text(message.get("content") if isinstance(message, dict) else choice.get("text"))
+    tokens = _count(_object(document.get("usage")).get("completion_tokens"))
+    return Piece(text=text or "", tokens=tokens or bool(text), finish_reason=reason)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

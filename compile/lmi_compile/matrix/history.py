@@ -151,7 +151,7 @@ def _readable(registry: Registry, names: Iterable[str]) -> Iterator[Run]:
     for name in names:
         try:
             run = json.loads(registry.read_record(name) or b"")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(run, dict) and run.get("format") == FORMAT:
             yield run
@@ -173,7 +173,7 @@ def _remembered(registry: Registry, plan_key: str) -> dict[str, JSONValue] | Non
     data = registry.read_record(_plan_name(plan_key))
     try:
         found = json.loads(gzip.decompress(data)) if data else None
-    except (OSError, EOFError, ValueError):
+    except (OSError, EOFError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -35,7 +35,7 @@ def read_object(path: Path) -> dict[str, JSONValue]:
         return parse_object(text)
     except json.JSONDecodeError as error:
         raise _malformed(path, f"line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _malformed(path, str(error)) from error
 
 
@@ -43,10 +43,14 @@ def parse_object(text: str) -> dict[str, JSONValue]:
     """The JSON object in `text`.
 
     Raises:
-        ValueError: it is not JSON (then a `json.JSONDecodeError`), not strict, or not an object.
-        RecursionError: it is nested too deeply.
+        ValueError: it is not JSON (then a `json.JSONDecodeError`), not strict, nested too deeply,
+            or not an object.
     """
-    value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except RecursionError:
+        message = "it is nested too deeply"
+        raise _NotStrictError(message) from None
     if not isinstance(value, dict):
         message = f"it holds a {type(value).__name__}, not an object"
         raise _NotStrictError(message)

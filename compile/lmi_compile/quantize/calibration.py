@@ -28,7 +28,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Raises:
         EnvironmentFault: the data set would have to be downloaded.
-        ModelFault: the directory holds no text.
+        ModelFault: the directory holds no text, or a file of it cannot be read.
     """
     dataset, samples = str(params["dataset"]), int(str(params["num_samples"]))
     if dataset == BUILT_IN:
@@ -74,10 +74,26 @@ def _topics(*, even: bool) -> list[str]:
 
 def _directory(directory: Path) -> Iterator[str]:
     for path in sorted(directory.iterdir()):
+        if path.suffix not in {".txt", ".jsonl"}:
+            continue
+        try:
+            content = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            what = f"the calibration file {path.name} is not UTF-8"
+            raise ModelFault(what, str(error), "write it as UTF-8") from error
         if path.suffix == ".txt":
-            yield path.read_text(encoding="utf-8")
-        elif path.suffix == ".jsonl":
-            for line in path.read_text(encoding="utf-8").splitlines():
-                text = json.loads(line).get("text") if line.strip() else None
-                if isinstance(text, str) and text:
-                    yield text
+            yield content
+            continue
+        for number, line in enumerate(content.splitlines(), start=1):
+            text = _text(line, f"{path.name}, line {number}") if line.strip() else None
+            if isinstance(text, str) and text:
+                yield text
+
+
+def _text(line: str, where: str) -> object:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"the calibration file {where} is not JSON"
+        raise ModelFault(what, str(error), 'write {"text": "..."} a line') from error
+    return found.get("text") if isinstance(found, dict) else None
