@@ -96,6 +96,17 @@ docs: $(READY) ## the site in out/site, without a warning
 man: $(READY) ## manual pages in out/man: man -M out/man lmi-compile
 	$(BIN)/python docs/man.py out/man
 
+.PHONY: package
+package: $(READY) ## wheel and source archive in dist/, installed from the index in a fresh environment
+	rm -rf dist out/package
+	$(BIN)/python -m hatchling build -d dist
+	$(PYTHON) -m venv out/package/venv
+	out/package/venv/bin/pip install -q dist/*.whl
+	cd out/package && for verb in --version recipes "plan smollm2-135m-instruct-cpu" \
+	  "null-demo --cache-dir cache" "pull null-demo pulled"; do \
+	  echo "lmi-compile $$verb"; venv/bin/lmi-compile $$verb >said 2>&1 || { cat said; exit 1; }; \
+	done
+
 .PHONY: faults
 faults: $(READY) ## every seeded fault before the judge, and 50 right builds; writes docs/faults.md
 	$(BIN)/python tests/faults/battery.py --jobs 2 --write

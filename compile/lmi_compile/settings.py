@@ -131,7 +131,7 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, object]:
 
     try:
         loaded = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise EnvironmentFault(f"{path} is not TOML", str(error), "correct it") from error
     unknown = sorted(set(loaded) - set(_NAMES))
     if unknown:

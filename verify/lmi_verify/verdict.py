@@ -156,7 +156,7 @@ def parse(raw: str | bytes) -> Verdict:
     """
     try:
         loaded = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = "verdict"
         raise Malformed(where, "JSON", raw) from error
     return from_json(loaded)

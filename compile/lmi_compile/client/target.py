@@ -14,7 +14,7 @@ from typing import Final, Literal
 from lmi_artifacts.errors import ArtifactNotFound, ArtifactRevoked, ReferenceInvalid
 from lmi_artifacts.registry import Registry
 from lmi_compile.client.transport import HttpTransport, Transport
-from lmi_compile.errors import EnvironmentFault
+from lmi_compile.errors import EnvironmentFault, from_failure
 
 ENDPOINT: Final = "sagemaker://"
 _STOP_SECONDS: Final = 20.0
@@ -143,7 +143,10 @@ def _address(process: subprocess.Popen[str], said: list[str]) -> str:
 
     line = process.stdout.readline() if process.stdout else ""
     try:
-        return str(json.loads(line)["url"]).rstrip("/")
+        told = json.loads(line)
+        if "error" in told:
+            raise from_failure(told["error"], None)
+        return str(told["url"]).rstrip("/")
     except (ValueError, KeyError, TypeError):
         process.poll()
         why = "\n".join(said[-10:]) or f"it said {line!r}"

@@ -80,7 +80,7 @@ def _parse(path: Path, raw: bytes, data_bytes: int) -> SafetensorsHeader:
         raise _fault(path, f"byte {error.start} of its header is not UTF-8") from error
     except json.JSONDecodeError as error:
         raise _fault(path, f"its header is not JSON at byte {error.pos}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _fault(path, f"its header: {error}") from error
     metadata = _metadata(path, header.pop("__metadata__", {}))
     tensors = sorted(

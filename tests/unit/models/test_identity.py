@@ -47,7 +47,7 @@ def test_a_changed_file_changes_its_digest(tiny_llama: Path, tmp_path: Path) -> 
         (rb'{"a": "\ud800"}', "half of a surrogate pair"),
         (b"[1]", "a list, not an object"),
         (b'{"a": "\xff"}', "byte 7 is not UTF-8"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "nested too deeply"),
         (b"", "line 1, column 1"),
     ],
 )

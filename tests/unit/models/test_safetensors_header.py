@@ -103,7 +103,7 @@ def test_tensors_that_share_bytes_are_refused(safetensors_of: Build) -> None:
         (b'{"a": 1,}', "not JSON at byte"),
         (b'{"\xff": 1}', "not UTF-8"),
         (b'{"a": {}, "a": {}}', "there twice"),
-        (b'{"a": ' + b"[" * 50_000, "recursion"),
+        (b'{"a": ' + b"[" * 50_000, "nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", "integer"),
         (b'{"__metadata__": {"a": 1}}', "something other than text"),
         (b'{"__metadata__": []}', "__metadata__ is not an object"),
