@@ -83,14 +83,14 @@ class Verbs(click.Group):
         """The verbs that begin so, and the recipes, since the verb `build` may be left out."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415 - only a shell asks
 
-        from lmi_compile.cli.completion import complete_recipe  # noqa: PLC0415 - as above
+        from lmi_compile.cli.completion import recipe_names  # noqa: PLC0415 - as above
 
         verbs = [
             CompletionItem(verb, help=text)
             for verb, (_, text) in _VERBS.items()
             if verb.startswith(incomplete)
         ]
-        recipes = complete_recipe(incomplete) if not incomplete.startswith("-") else []
+        recipes = recipe_names(None, None, incomplete) if not incomplete.startswith("-") else []
         if verbs and any(item.type == "file" for item in recipes):
             recipes = []
         return [*verbs, *recipes, *click.Command.shell_complete(self, ctx, incomplete)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
     executor_options,
     read_settings,
@@ -29,7 +29,9 @@ from lmi_compile.survey import load, survey
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
+@click.argument(
+    "recipes", nargs=-1, required=True, shell_complete=recipe_names, metavar="RECIPE..."
+)
 @click.option("--until", metavar="STEP", help="Stop after this step; nothing is published.")
 @click.option("--verify", "rehash", is_flag=True, help="On a cache hit, re-hash every file.")
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.cache import explain, summarise
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import read_settings, set_option, settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
@@ -43,7 +43,7 @@ def status(*, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int
 
 
 @cache.command()
-@click.argument("recipe", type=RECIPE)
+@click.argument("recipe", shell_complete=recipe_names)
 @click.argument("step", required=False)
 @set_option
 @settings_options

@@ -13,7 +13,7 @@ from lmi_artifacts.registry import Registry
 from lmi_artifacts.static_proof import CONTRACTS
 from lmi_artifacts.tree import check_tree, read_manifest
 from lmi_compile.cli import statically
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
     read_settings,
     registry_of,
@@ -37,13 +37,13 @@ from lmi_compile.survey import load, survey
 @click.argument("artifact", metavar="REF|DIR|URL")
 @click.option(
     "--against",
-    type=RECIPE,
+    shell_complete=recipe_names,
     metavar="RECIPE|REF|DIR|URL",
     help="Compare its outputs with this recipe's model, another artifact's, or an endpoint's.",
 )
 @click.option(
     "--recipe",
-    type=RECIPE,
+    shell_complete=recipe_names,
     metavar="RECIPE",
     help="Whose model asks, if the artifact's name is none.",
 )

@@ -6,23 +6,16 @@ from click.shell_completion import CompletionItem
 from lmi_recipes.catalog import catalog_names
 
 
-class RecipeName(click.ParamType):
-    """A catalogue name or a file; any text is taken, and read later."""
+def recipe_names(
+    ctx: click.Context | None, param: click.Parameter | None, incomplete: str
+) -> list[CompletionItem]:
+    """The catalogue's names that begin with `incomplete`; where none does, the shell's own files.
 
-    name = "recipe"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Names that begin so; the shell adds its files where there is none."""
-        del ctx, param
-        return complete_recipe(incomplete)
-
-
-def complete_recipe(incomplete: str) -> list[CompletionItem]:
-    """The catalogue's names that begin with `incomplete`, and a word for the shell's own files."""
+    Args:
+        ctx: click's, not looked at.
+        param: the same.
+        incomplete: what a person has typed.
+    """
+    del ctx, param
     names = [CompletionItem(name) for name in catalog_names() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="file")]
-
-
-RECIPE = RecipeName()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.matrix_reports import (
     changed,
     changes_since_green,
@@ -48,7 +48,9 @@ _LIMITS = ("device", "network", "memory")
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="DIR|GLOB|RECIPE...")
+@click.argument(
+    "recipes", nargs=-1, required=True, shell_complete=recipe_names, metavar="DIR|GLOB|RECIPE..."
+)
 @click.option("--select", "selects", multiple=True, metavar="FIELD=GLOB",
               help="Only these; family, target, or any field; `a|b`, `!=`.")  # fmt: skip
 @click.option("--jobs", "-j", type=click.IntRange(1, 256), help="Steps at once (half the cores).")

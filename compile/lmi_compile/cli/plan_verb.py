@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
     read_settings,
     set_option,
@@ -34,7 +34,7 @@ _MATRIX = (
 
 
 @click.command()
-@click.argument("recipe", type=RECIPE)
+@click.argument("recipe", shell_complete=recipe_names)
 @click.option("--price", type=click.FloatRange(min=0, min_open=True), metavar="USD",
               help="What the instance costs for an hour.")  # fmt: skip
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG",

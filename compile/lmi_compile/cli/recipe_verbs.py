@@ -5,7 +5,7 @@ import sys
 import click
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.cli.completion import RECIPE
+from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
@@ -17,7 +17,9 @@ from lmi_verify.verdict import verdict_schema_text
 
 
 @click.command()
-@click.argument("recipes", nargs=-1, required=True, type=RECIPE, metavar="RECIPE...")
+@click.argument(
+    "recipes", nargs=-1, required=True, shell_complete=recipe_names, metavar="RECIPE..."
+)
 @voice_options
 def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool) -> int:
     """Check recipes; every problem of a file is reported at once."""
