@@ -37,14 +37,12 @@ if verb == "publish":
 elif verb.startswith("pull"):
     manifest = Manifest.parse(Path(first).read_bytes())
     if verb == "pull-unhashed":
-        import hashlib, types
         from lmi_artifacts.s3 import download
-        expected = iter([file.sha256 for file in manifest.files])
-        class Unhashed:
+        class Unchecked:
+            def __init__(self, file): pass
             def update(self, data): pass
-            def hexdigest(self): return next(expected)
-        def sha256(*data): return hashlib.sha256(*data) if data else Unhashed()
-        download.hashlib = types.SimpleNamespace(sha256=sha256)
+            def problem(self): return None
+        download.Checked = Unchecked
     registry.pull(ArtifactRef(name=manifest.name, digest=manifest.digest), Path(second))
 elif verb == "pack":
     from lmi_artifacts.bundle import write_tar_gz

@@ -1,6 +1,5 @@
 """Write `model.tar.gz`: the deterministic tar of `tarform`, compressed by igzip while streaming."""
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Protocol, TypeAlias
 
 from isal import isal_zlib  # noqa: TID253 - this module is imported only where a tar.gz is written
 
+from lmi_artifacts.content import Checked, Data
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.files import aside, fsync_folder
 from lmi_artifacts.manifest import Manifest, ManifestFile
@@ -16,8 +16,6 @@ from lmi_artifacts.tarform import END, manifest_header, members, padding
 _CHUNK = 2**20
 _LEVEL = 1  # weights hardly compress; the higher levels cost time and gain nothing
 _GZIP = 31  # 15 window bits, +16 for a gzip wrapper; isal writes time 0 and no name into it
-Data: TypeAlias = bytes | memoryview
-"""Some of a file's bytes; only good until the call that was given them returns."""
 
 
 class _Compressor(Protocol):
@@ -33,7 +31,10 @@ class Out(Protocol):
 
 
 Content: TypeAlias = Callable[[ManifestFile, Callable[[Data], object]], None]
-"""Gives one file's verified content, piece by piece, to the callable."""
+"""Gives one file's verified content, piece by piece, to the callable.
+
+A piece is only good until the call that was given it returns.
+"""
 
 
 def write_tar_gz(tree: Path, manifest: Manifest, dest: Path) -> None:
@@ -80,16 +81,15 @@ def read_checked(source: Path, file: ManifestFile, put: Callable[[Data], object]
     Raises:
         ArtifactRefused: it is not what the manifest says; what was given away must be dropped.
     """
-    hashed = hashlib.sha256()
-    size = 0
+    checked = Checked(file)
     try:
         reading = source.open("rb", buffering=0)
     except OSError as error:
         raise ArtifactRefused(str(source), [f"cannot be read: {error.strerror}"]) from error
     with reading as stream:
         while chunk := stream.read(_CHUNK):
-            hashed.update(chunk)
-            size += len(chunk)
+            checked.update(chunk)
             put(chunk)
-    if size != file.size or hashed.hexdigest() != file.sha256:
-        raise ArtifactRefused(str(source), ["its content is not what the manifest says"])
+    wrong = checked.problem()
+    if wrong is not None:
+        raise ArtifactRefused(str(source), [wrong])

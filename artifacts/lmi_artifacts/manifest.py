@@ -7,6 +7,7 @@ is the same whenever the same thing is built; what is measured or said later is 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from lmi_artifacts.digest import (
@@ -21,7 +22,8 @@ from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
 from lmi_artifacts.fields import Fields
 from lmi_artifacts.paths import MANIFEST_NAME, path_problem, set_problems
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""What is written; 1, which has no `blake3`, is still read."""
 MANIFEST_BYTES: Final = 64 * 2**20
 FILES: Final = 100_000
 FILE_BYTES: Final = 5 * 2**40  # S3's older object limit; no model file comes near it
@@ -30,7 +32,10 @@ _TOP: Final = (
     "format_version", "name", "recipe", "toolchain", "build_key", "steps", "serving", "licence",
     "simulated", "files",
 )  # fmt: skip
-_FILE: Final = ("path", "size", "sha256", "executable")
+_FILE: Final = {
+    1: ("path", "size", "sha256", "executable"),
+    2: ("path", "size", "sha256", "blake3", "executable"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,22 +46,25 @@ class ManifestFile:
         path: relative to the root, segments joined by `/`.
         size: bytes.
         sha256: of the content, 64 lower-case hex digits.
+        blake3: of the content, in the same form; None in a manifest of format 1.
         executable: whether its mode is 755 instead of 644.
     """
 
     path: str
     size: int
     sha256: str
+    blake3: str | None = None
     executable: bool = False
 
     def to_json(self) -> dict[str, JSONValue]:
         """Give the file as a JSON object."""
-        return {
+        plain: dict[str, JSONValue] = {
             "path": self.path,
             "size": self.size,
             "sha256": self.sha256,
             "executable": self.executable,
         }
+        return plain if self.blake3 is None else plain | {"blake3": self.blake3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +81,7 @@ class Manifest:
         licence: the model's licence, or None where the model has none.
         simulated: made by a simulator; never published outside the tests' own registries.
         files: sorted by path; everything in the tree except the manifest itself.
-        format_version: of the manifest; this program knows 1.
+        format_version: of the manifest; 2, or 1 where the files have no `blake3`.
     """
 
     name: str
@@ -142,13 +150,14 @@ class Manifest:
             value = read_canonical_json(data)
         except ValueError as error:
             raise ArtifactRefused(MANIFEST_NAME, [str(error)]) from None
-        version = value.get("format_version") if isinstance(value, dict) else None
-        if isinstance(version, int) and version != FORMAT_VERSION:
-            problem = f"format_version {version} is unknown; this program reads {FORMAT_VERSION}"
-            raise ArtifactRefused(MANIFEST_NAME, [problem])
         fields = Fields(value, "", _TOP)
+        version = fields.whole("format_version", 2**31)
+        if not fields.problems and version not in _FILE:
+            known = " and ".join(map(str, _FILE))
+            problem = f"format_version {version} is unknown; this program reads {known}"
+            raise ArtifactRefused(MANIFEST_NAME, [problem])
         manifest = cls(
-            format_version=fields.whole("format_version", FORMAT_VERSION),
+            format_version=version,
             name=fields.text("name"),
             recipe=fields.mapping("recipe"),
             toolchain=fields.mapping("toolchain"),
@@ -157,7 +166,7 @@ class Manifest:
             serving=fields.mapping("serving"),
             licence=fields.optional_mapping("licence"),
             simulated=fields.flag("simulated"),
-            files=_files(fields),
+            files=_files(fields, _FILE.get(version, _FILE[FORMAT_VERSION])),
         )
         problems = fields.problems
         if NAME.fullmatch(manifest.name) is None and isinstance(value, dict) and "name" in value:
@@ -167,30 +176,37 @@ class Manifest:
         return manifest
 
 
-def _files(fields: Fields) -> tuple[ManifestFile, ...]:
+def manifest_schema_text() -> str:
+    """The JSON Schema of both formats."""
+    return Path(__file__).with_name("manifest.schema.json").read_text(encoding="utf-8")
+
+
+def _files(fields: Fields, names: Sequence[str]) -> tuple[ManifestFile, ...]:
     items = fields.items("files")
     if len(items) > FILES:
         fields.problems.append(f"files: {len(items)} files are more than {FILES}")
         return ()
     files = tuple(
-        _file(item, f"files[{index}].", fields.problems) for index, item in enumerate(items)
+        _file(item, f"files[{index}].", names, fields.problems) for index, item in enumerate(items)
     )
     if not fields.problems:
         fields.problems += _order_problems([file.path for file in files])
     return files
 
 
-def _file(item: JSONValue, where: str, problems: list[str]) -> ManifestFile:
-    fields = Fields(item, where, _FILE)
+def _file(item: JSONValue, where: str, names: Sequence[str], problems: list[str]) -> ManifestFile:
+    fields = Fields(item, where, names)
     file = ManifestFile(
         path=fields.text("path"),
         size=fields.whole("size", FILE_BYTES),
         sha256=fields.text("sha256"),
+        blake3=fields.text("blake3") if "blake3" in names else None,
         executable=fields.flag("executable"),
     )
     if not fields.problems:
-        if HEX64.fullmatch(file.sha256) is None:
-            fields.problems.append(f"{where}sha256: is not 64 lower-case hex digits")
+        for name, digits in (("sha256", file.sha256), ("blake3", file.blake3)):
+            if digits is not None and HEX64.fullmatch(digits) is None:
+                fields.problems.append(f"{where}{name}: is not 64 lower-case hex digits")
         wrong = path_problem(file.path)
         if wrong is not None:
             fields.problems.append(f"{where}path: {wrong}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from lmi_artifacts.digest import digest_file
+from lmi_artifacts.content import check_file
 from lmi_artifacts.errors import ArtifactRefused, PullFailed
 from lmi_artifacts.files import aside, fsync_folder, remove_tree
 from lmi_artifacts.manifest import Manifest, ManifestFile
@@ -151,7 +151,7 @@ def _fill(missing: Sequence[ManifestFile], tree: Path, incoming: Path, fetch: Fe
 def _is_whole(path: Path, file: ManifestFile) -> bool:
     if path.is_symlink() or path.stat().st_size != file.size:
         return False
-    if digest_file(path).hex != file.sha256:
+    if check_file(path, file) is not None:
         return False
     path.chmod(0o755 if file.executable else 0o644)
     return True

@@ -1,11 +1,10 @@
 """Trees on disk: list one, hold one against its manifest, copy from one while checking."""
 
-import hashlib
 import os
 import stat
 from pathlib import Path
 
-from lmi_artifacts.digest import HashCache, digest_file
+from lmi_artifacts.content import Checked, check_file, describe_file
 from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
 from lmi_artifacts.files import replace_file, write_all
 from lmi_artifacts.manifest import MANIFEST_BYTES, Manifest, ManifestFile
@@ -42,15 +41,15 @@ def _executable(status: os.stat_result) -> bool:
     return bool(status.st_mode & stat.S_IXUSR)
 
 
-def scan_tree(tree: Path, hash_cache: HashCache | None = None) -> tuple[ManifestFile, ...]:
+def scan_tree(tree: Path) -> tuple[ManifestFile, ...]:
     """List and hash every file of a tree, sorted by path, without the manifest itself.
 
     Args:
         tree: the folder; its root is the artifact's root.
-        hash_cache: where digests of unchanged files are recalled from and kept.
 
     Raises:
         PackageInvalid: links, devices, unsafe or colliding names, empty folders; names them all.
+            Or the package blake3 is missing.
         OSError: the tree cannot be read.
     """
     found, problems = _walk(tree)
@@ -61,26 +60,18 @@ def scan_tree(tree: Path, hash_cache: HashCache | None = None) -> tuple[Manifest
         problems.append("holds no files")
     if problems:
         raise PackageInvalid(str(tree), problems)
-    digest = digest_file if hash_cache is None else hash_cache.digest
-    files = tuple(
-        ManifestFile(
-            path=path,
-            size=status.st_size,
-            sha256=digest(tree / path).hex,
-            executable=_executable(status),
-        )
+    return tuple(
+        describe_file(tree / path, path, executable=_executable(status))
         for path, status in sorted(found.items())
     )
-    if hash_cache is not None:
-        hash_cache.save()
-    return files
 
 
 def check_tree(tree: Path, manifest: Manifest, *, rehash: bool) -> None:
     """Hold a tree against its manifest.
 
-    Presence, size, mode and names come from stat alone; `rehash` reads every byte as well. A
-    manifest file in the tree must be this manifest.
+    Presence, size, mode and names come from stat alone; `rehash` reads every byte as well, and
+    holds it against every digest that the manifest has. A manifest file in the tree must be this
+    manifest.
 
     Raises:
         ArtifactRefused: names every missing, extra and wrong file.
@@ -110,9 +101,7 @@ def _difference(
         return f"has {status.st_size} bytes, not {file.size}"
     if _executable(status) != file.executable:
         return "should be executable" if file.executable else "should not be executable"
-    if rehash and digest_file(tree / file.path).hex != file.sha256:
-        return "has another content than the manifest says (sha256 differs)"
-    return None
+    return check_file(tree / file.path, file, fully=True) if rehash else None
 
 
 def write_manifest(tree: Path, manifest: Manifest) -> None:
@@ -152,18 +141,17 @@ def copy_file(source: Path, dest: Path, file: ManifestFile) -> None:
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
         raise ArtifactRefused(str(source), [f"cannot be read: {error.strerror}"]) from error
-    hashed = hashlib.sha256()
-    size = 0
+    checked = Checked(file)
+    left = file.size
     with os.fdopen(reading, "rb", buffering=0) as stream, dest.open("xb", buffering=0) as out:
         while chunk := stream.read(_CHUNK):
-            size += len(chunk)
-            if size > file.size:
+            checked.update(chunk)
+            left -= len(chunk)
+            if left < 0:
                 break
-            hashed.update(chunk)
             write_all(out.fileno(), chunk)
         os.fchmod(out.fileno(), 0o755 if file.executable else 0o644)
         os.fsync(out.fileno())
-    if size != file.size:
-        raise ArtifactRefused(str(source), [f"does not have the manifest's {file.size} bytes"])
-    if hashed.hexdigest() != file.sha256:
-        raise ArtifactRefused(str(source), ["its sha256 is not the manifest's"])
+    wrong = checked.problem()
+    if wrong is not None:
+        raise ArtifactRefused(str(source), [wrong])

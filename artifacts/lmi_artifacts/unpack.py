@@ -1,17 +1,17 @@
 """Read `model.tar.gz` without trusting it: every byte has one right value, given the manifest.
 
 The manifest is the first member, so that each later header is known before it is read and each
-content has a known size and sha256: there is nothing a path, link, device, duplicate or bomb
+content has a known size and digest: there is nothing a path, link, device, duplicate or bomb
 could hide in.
 """
 
-import hashlib
 import os
 import zlib
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from lmi_artifacts.content import Checked
 from lmi_artifacts.digest import Digest
 from lmi_artifacts.errors import ArtifactRefused, PullFailed
 from lmi_artifacts.files import aside, fsync_folder, remove_tree, write_all
@@ -89,7 +89,7 @@ def _read_manifest(archive: _Inflater, what: str, expected: Digest | None) -> Ma
 
 
 def _copy_member(archive: _Inflater, file: ManifestFile, dest: Path | None, what: str) -> None:
-    hashed = hashlib.sha256()
+    checked = Checked(file)
     left = file.size
     with nullcontext() if dest is None else dest.open("xb", buffering=0) as out:
         while left:
@@ -97,15 +97,15 @@ def _copy_member(archive: _Inflater, file: ManifestFile, dest: Path | None, what
             if not data:
                 raise ArtifactRefused(what, ["ends too early"])
             left -= len(data)
-            hashed.update(data)
+            checked.update(data)
             if out is not None:
                 write_all(out.fileno(), data)
         if out is not None:
             os.fchmod(out.fileno(), 0o755 if file.executable else 0o644)
             os.fsync(out.fileno())
-    if hashed.hexdigest() != file.sha256:
-        problem = f"{file.path!r}: has another content than the manifest says"
-        raise ArtifactRefused(what, [problem])
+    wrong = checked.problem()
+    if wrong is not None:
+        raise ArtifactRefused(what, [f"{file.path!r}: {wrong}"])
 
 
 def _read(path: Path, expected: Digest | None, tree: Path | None) -> Manifest:

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.manifest import Manifest, manifest_schema_text
 from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
 from lmi_compile.proof.record import parse as parse_proof
 from lmi_verify.verdict import from_json as parse_verdict
@@ -14,12 +14,21 @@ from lmi_verify.verdict import verdict_schema_text
 
 GOLDEN = Path(__file__).parent
 MANIFEST_V1 = "f6b4434c0dffb7b322042d77c6eb7fcf6f603a41d763a6cb2614ac53a88ec8ec"
+MANIFEST_V2 = "5563c0d49c405a8b2262a262b05a3e39063f91dc8c49bb3376f847db1190388c"
 
 
-def test_a_manifest_of_version_1_keeps_its_identity() -> None:
-    manifest = Manifest.parse((GOLDEN / "manifest-v1.json").read_bytes())
-    assert manifest.name == "null-demo"
-    assert manifest.digest.hex == MANIFEST_V1
+@pytest.mark.parametrize(("version", "digest"), [(1, MANIFEST_V1), (2, MANIFEST_V2)])
+def test_a_manifest_keeps_its_identity(version: int, digest: str) -> None:
+    data = (GOLDEN / f"manifest-v{version}.json").read_bytes()
+    manifest = Manifest.parse(data)
+    assert (manifest.name, manifest.format_version) == ("null-demo", version)
+    assert manifest.digest.hex == digest
+    assert [file.blake3 is not None for file in manifest.files] == [version == 2] * 5
+    schema = json.loads(manifest_schema_text())
+    jsonschema.validate(json.loads(data), schema)
+    other = json.loads(data) | {"format_version": 3 - version}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(other, schema)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 HEAVY = (
     "torch", "transformers", "tokenizers", "safetensors", "numpy", "ray", "boto3", "botocore",
     "docker", "huggingface_hub", "tensorrt_llm", "torch_neuronx", "modelopt", "matplotlib", "gguf",
-    "isal",
+    "isal", "blake3",
 )  # fmt: skip
 _SCRIPT = """
 import json, sys

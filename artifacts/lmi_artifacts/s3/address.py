@@ -42,6 +42,11 @@ class Address:
         """The bucket and prefix, as a person writes them."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
+    @property
+    def plain(self) -> bool:
+        """Whether requests go without TLS."""
+        return self.endpoint is not None and self.endpoint.lower().startswith("http://")
+
 
 def parse_address(url: str) -> Address:
     """Read a registry's URL.

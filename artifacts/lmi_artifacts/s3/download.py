@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Final
 
+from lmi_artifacts.content import Checked
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import ManifestFile
 from lmi_artifacts.s3.client import Refused
@@ -133,19 +134,26 @@ class Downloader:
             yield buffer[:length]
             self._buffers.give_back(buffer)
 
-    def read(self, file: ManifestFile, put: Callable[[memoryview], object]) -> None:
+    def read(
+        self, file: ManifestFile, put: Callable[[memoryview], object], *, fully: bool = False
+    ) -> None:
         """Give an announced file to `put`, piece by piece, verified at its end.
+
+        Args:
+            file: that.
+            put: takes a piece.
+            fully: hold it against every digest that the manifest has.
 
         Raises:
             ArtifactRefused: what is stored is not the manifest's.
         """
-        hashed = hashlib.sha256()
+        checked = Checked(file, fully=fully)
         for piece in self.pieces(file):
-            hashed.update(piece)
+            checked.update(piece)
             put(piece)
-        if hashed.hexdigest() != file.sha256:
-            why = "its sha256 is not the manifest's"
-            raise ArtifactRefused(self._folder + file.path, [why])
+        wrong = checked.problem()
+        if wrong is not None:
+            raise ArtifactRefused(self._folder + file.path, [wrong])
 
     def fetch(self, file: ManifestFile, target: Path) -> None:
         """Write one announced file, verified and fsynced; a `Fetch` for `pull_tree`.
@@ -155,24 +163,24 @@ class Downloader:
         """
         begun = self._begun[file.path]
         out = self._open(file)
-        hashed = hashlib.sha256()
+        checked = Checked(file)
         if begun:
-            _hash_beginning(self._beginning(file), begun, hashed)
+            _take_beginning(self._beginning(file), begun, checked)
         for piece in self.pieces(file, begun):
-            hashed.update(piece)
-        if hashed.hexdigest() != file.sha256:
+            checked.update(piece)
+        wrong = checked.problem()
+        if wrong is not None:
             os.truncate(self._beginning(file), 0)
-            why = "its sha256 is not the manifest's"
             if begun:
-                why += "; the beginning that an earlier pull left was removed: pull again"
-            raise ArtifactRefused(self._folder + file.path, [why])
+                wrong += "; the beginning that an earlier pull left was removed: pull again"
+            raise ArtifactRefused(self._folder + file.path, [wrong])
         out.finish(0o755 if file.executable else 0o644)
         with self._lock:
             self._files.pop(file.path).close()
         self._beginning(file).rename(target)
 
 
-def _hash_beginning(path: Path, size: int, hashed: "hashlib._Hash") -> None:
+def _take_beginning(path: Path, size: int, checked: Checked) -> None:
     with path.open("rb") as stream:
         for start in range(0, size, _CHUNK):
-            hashed.update(stream.read(min(_CHUNK, size - start)))
+            checked.update(stream.read(min(_CHUNK, size - start)))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lmi_artifacts.bundle import Content, Data, read_checked, write_stream
+from lmi_artifacts.bundle import Content, read_checked, write_stream
+from lmi_artifacts.content import Data
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused, RegistryUnavailable
 from lmi_artifacts.manifest import Manifest, ManifestFile
@@ -116,27 +117,39 @@ def _send_large(job: Job, tree: Path, file: ManifestFile) -> None:
 def _send_shared(job: Job, file: ManifestFile) -> bool:
     """Copy a content that the bucket has already, without sending it; says whether it did.
 
-    The copy is of the very version (its ETag) whose content was verified when it was sent.
+    The copy is of the very version (its ETag) whose content was verified when it was sent, by the
+    digest that this manifest's readers will use.
     """
-    if file.size < _SHARED:
+    stored = _stored(job, file)
+    if stored is None:
         return False
+    source, etag = stored
+    try:
+        job.store.copy(source, keys.tree(job.ref) + file.path, file.size, etag)
+    except (Refused, RegistryUnavailable):
+        return False  # gone, changed, or not to be copied: then it is sent
+    copied = job.store.head(keys.tree(job.ref) + file.path)
+    if copied is None or copied.size != file.size:
+        return False
+    job.progress(file.size)
+    return True
+
+
+def _stored(job: Job, file: ManifestFile) -> tuple[str, str] | None:
+    """Find an object that holds a content, and its ETag, where it is worth to ask."""
+    if file.size < _SHARED:
+        return None
     try:
         found = sealed.read(job.store, keys.blob(file.sha256))
     except ArtifactRefused:
-        return False
-    match None if found is None else found.value:
+        return None
+    if found is None or found.value.get("blake3") != file.blake3:
+        return None
+    match found.value:
         case {"key": str(source), "etag": str(etag), "size": file.size}:
-            try:
-                job.store.copy(source, keys.tree(job.ref) + file.path, file.size, etag)
-            except (Refused, RegistryUnavailable):
-                return False  # gone, changed, or not to be copied: then it is sent
-            copied = job.store.head(keys.tree(job.ref) + file.path)
-            if copied is None or copied.size != file.size:
-                return False
-            job.progress(file.size)
-            return True
+            return source, etag
         case _:
-            return False
+            return None
 
 
 def _remember(job: Job, file: ManifestFile) -> None:
@@ -145,7 +158,9 @@ def _remember(job: Job, file: ManifestFile) -> None:
     key = keys.tree(job.ref) + file.path
     entry = job.store.head(key)
     if entry is not None and entry.size == file.size:
-        value: dict[str, JSONValue] = {"key": key, "etag": entry.etag, "size": entry.size}
+        value: dict[str, JSONValue] = {
+            "key": key, "etag": entry.etag, "size": entry.size, "blake3": file.blake3,
+        }  # fmt: skip
         sealed.write(job.store, keys.blob(file.sha256), value)
 
 

@@ -170,8 +170,8 @@ class S3Registry(S3Upkeep, Finding):
         for item in said:
             saying.add(self.store, job.ref, item)
         if "tar.gz" in layouts and self.store.head(keys.packed(job.ref)) is None:
-            with self._downloader(job.ref, job.manifest) as content:
-                publishing.pack(job, content)
+            with self._downloader(job.ref, job.manifest) as loader:
+                publishing.pack(job, loader.read)
 
     def add_statement(self, ref: ArtifactRef, statement: Statement) -> None:
         """Say one more thing about an artifact; see the Protocol."""
@@ -262,19 +262,17 @@ class S3Registry(S3Upkeep, Finding):
         return b""
 
     def _rehash(self, ref: ArtifactRef, manifest: Manifest) -> None:
-        with self._downloader(ref, manifest) as content:
+        with self._downloader(ref, manifest) as loader:
             for file in manifest.files:
-                content(file, lambda _: None)
+                loader.read(file, lambda _: None, fully=True)
 
     @contextmanager
-    def _downloader(
-        self, ref: ArtifactRef, manifest: Manifest
-    ) -> Iterator[Callable[[ManifestFile, Callable[[memoryview], object]], None]]:
+    def _downloader(self, ref: ArtifactRef, manifest: Manifest) -> Iterator[Downloader]:
         """Give a reader of an artifact's files, in the manifest's order, verified, in parallel."""
         loader = Downloader(self.store, keys.tree(ref), self.progress)
         try:
             loader.announce(manifest.files, None)
-            yield loader.read
+            yield loader
         finally:
             loader.close()
 

@@ -1,19 +1,18 @@
 """Sending bytes: parts in parallel while they are read, bounded memory, resumed after a crash."""
 
-import base64
 import hashlib
 import os
-import zlib
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from lmi_artifacts.content import Checked
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import ManifestFile
 from lmi_artifacts.s3.client import Refused
-from lmi_artifacts.s3.store import Conflict, Part, Store
+from lmi_artifacts.s3.store import Conflict, Part, Store, crc32
 
 PART: Final = 8 * 2**20
 IN_FLIGHT: Final = 64 * 2**20
@@ -31,7 +30,8 @@ def part_size(size: int) -> int:
 class PartWriter:
     """A file that is written from start to end and becomes the parts of one object.
 
-    Used by one thread; parts are sent by others. Nothing is visible until `finish`.
+    Used by one thread; parts are sent by others. Nothing is visible until `finish`. Bytes are
+    sent from the memory that they were read or written into, which is used again.
     """
 
     def __init__(self, store: Store, key: str, size: int, progress: Progress) -> None:
@@ -40,23 +40,43 @@ class PartWriter:
         self._size = part_size(size)
         self._progress = progress
         self._pool = ThreadPoolExecutor(max(1, min(_WORKERS, IN_FLIGHT // self._size)))
-        self._buffer = bytearray()
-        self._pending: set[Future[Part]] = set()
+        self._buffer = bytearray(min(size + 1, self._size))  # one more, to see the end
+        self._filled = 0
+        self._free: list[bytearray] = []
+        self._pending: dict[Future[Part], bytearray] = {}
         self._done: list[Part] = []
         self._upload = ""
         self._there: dict[int, Part] = {}
         self._number = 0
 
+    def room(self) -> memoryview:
+        """Give the memory that the next bytes go to; waits while too many are on their way."""
+        if self._filled == self._size:
+            self._send(self._buffer)
+            self._buffer, self._filled = self._fresh(), 0
+        elif self._filled == len(self._buffer):  # noise, that grows when it is compressed
+            self._buffer = self._buffer.ljust(self._size, b"\0")
+        return memoryview(self._buffer)[self._filled :]
+
+    def came(self, count: int) -> None:
+        """Be told how many bytes were put into `room`."""
+        self._filled += count
+
     def write(self, data: bytes | memoryview) -> int:
         """Take bytes; waits while too many are on their way."""
-        self._buffer += data
-        while len(self._buffer) > self._size:
-            piece = bytes(memoryview(self._buffer)[: self._size])
-            del self._buffer[: self._size]
-            self._send(piece)
+        left = memoryview(data)
+        while left:
+            room = self.room()
+            count = min(len(room), len(left))
+            room[:count] = left[:count]
+            self.came(count)
+            left = left[count:]
         return len(data)
 
-    def _send(self, piece: bytes) -> None:
+    def _fresh(self) -> bytearray:
+        return self._free.pop() if self._free else bytearray(self._size)
+
+    def _send(self, piece: bytearray) -> None:
         if not self._upload:
             self._upload, self._there = resumable(self._store, self._key)
         self._number += 1
@@ -64,17 +84,18 @@ class PartWriter:
         found = self._there.get(number)
         if found is not None and _is_part(found, piece):
             # completing asks for every part's checksum; not every server lists them
-            self._done.append(replace(found, crc32=_crc32(piece)))
+            self._done.append(replace(found, crc32=crc32(piece)))
             self._progress(len(piece))
+            self._free.append(piece)
             return
         while len(self._pending) >= self._pool._max_workers:  # noqa: SLF001 - what it was made with
             self._collect()
         work = self._store.upload_part
-        self._pending.add(self._pool.submit(work, self._key, self._upload, number, piece))
+        self._pending[self._pool.submit(work, self._key, self._upload, number, piece)] = piece
 
     def _collect(self) -> None:
-        finished, self._pending = wait(self._pending, return_when=FIRST_COMPLETED)
-        for future in finished:
+        for future in wait(self._pending, return_when=FIRST_COMPLETED).done:
+            self._free.append(self._pending.pop(future))
             part = future.result()
             self._done.append(part)
             self._progress(part.size)
@@ -85,7 +106,7 @@ class PartWriter:
         Returns:
             Whether this call made it appear.
         """
-        rest, self._buffer = bytes(self._buffer), bytearray()
+        rest = self._buffer[: self._filled]
         try:
             if not self._upload:
                 self._store.put(self._key, rest, "absent")
@@ -123,15 +144,11 @@ def resumable(store: Store, key: str) -> tuple[str, dict[int, Part]]:
     return store.create_upload(key), {}
 
 
-def _crc32(data: bytes) -> str:
-    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
-
-
-def _is_part(part: Part, data: bytes) -> bool:
+def _is_part(part: Part, data: bytearray) -> bool:
     if part.size != len(data):
         return False
     if part.crc32:
-        return part.crc32 == _crc32(data)
+        return part.crc32 == crc32(data)
     return part.etag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
@@ -149,20 +166,17 @@ def upload_file(
         reading = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
         raise ArtifactRefused(str(source), [f"cannot be read: {error.strerror}"]) from error
-    hashed = hashlib.sha256()
-    step = part_size(file.size)
-    offset = 0
+    checked = Checked(file)
     writer = PartWriter(store, key, file.size, progress)
     try:
-        while offset < file.size and (data := os.pread(reading, step, offset)):
-            offset += len(data)
-            hashed.update(data)
-            writer.write(data)
-        if offset != file.size or os.fstat(reading).st_size != file.size:
-            problem = f"does not have the manifest's {file.size} bytes"
-            raise ArtifactRefused(str(source), [problem])
-        if hashed.hexdigest() != file.sha256:
-            raise ArtifactRefused(str(source), ["its sha256 is not the manifest's"])
+        left = file.size
+        while left >= 0 and (count := os.readv(reading, [room := writer.room()])):
+            checked.update(room[:count])
+            writer.came(count)
+            left -= count
+        wrong = checked.problem()
+        if wrong is not None:
+            raise ArtifactRefused(str(source), [wrong])
         writer.finish()
     finally:
         os.close(reading)

@@ -1,10 +1,12 @@
 """Verbs about recipes: validate, recipes, schema. None of them runs a step."""
 
 import sys
+from collections.abc import Callable, Mapping
 
 import click
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.manifest import manifest_schema_text
 from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import voice_options
 from lmi_compile.console import Console
@@ -76,10 +78,16 @@ def search(words: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool)
     return ExitCode.OK
 
 
+_SCHEMAS: Mapping[str, Callable[[], str]] = {
+    "recipe": recipe_schema_text,
+    "verdict": verdict_schema_text,
+    "manifest": manifest_schema_text,
+}
+
+
 @click.command()
-@click.argument("what", type=click.Choice(["recipe", "verdict"]), default="recipe")
+@click.argument("what", type=click.Choice([*_SCHEMAS]), default="recipe")
 def schema(what: str) -> int:
-    """Print the JSON Schema of recipes, for editors, or of verdict.json, for readers."""
-    text = recipe_schema_text() if what == "recipe" else verdict_schema_text()
-    sys.stdout.write(text)
+    """Print a JSON Schema: of recipes, for editors; of verdict.json and manifests, for readers."""
+    sys.stdout.write(_SCHEMAS[what]())
     return ExitCode.OK

@@ -79,7 +79,12 @@ def test_missing_fields_are_named() -> None:
     [
         (b"[]", "expected an object"),
         (b"{}", "format_version: missing"),
-        (_json(format_version=2), "format_version 2 is unknown"),
+        (_json(format_version=3), "format_version 3 is unknown; this program reads 1 and 2"),
+        (_json(format_version=0), "format_version 0 is unknown"),
+        (_json(format_version=True), "format_version: expected"),
+        (_json(format_version=2), "files[0].blake3: missing"),
+        (_json(format_version=2, files=[{"blake3": "A" * 64}]), "files[0].blake3: is not 64"),
+        (_json(files=[{"blake3": SHA}]), "files[0].blake3: unknown field"),
         (_json(format_version="1"), "format_version: expected"),
         (_json() + b"\n", "canonical"),
         (b"\x1f\x8b", "utf-8"),
@@ -127,7 +132,7 @@ def test_paths_that_fold_together_are_found(paths: list[str]) -> None:
 
 
 def test_a_manifest_nobody_would_accept_is_never_written(manifest: Manifest) -> None:
-    bad = ManifestFile(path="../x", size=1, sha256=SHA)
+    bad = ManifestFile(path="../x", size=1, sha256=SHA, blake3=SHA)
     with pytest.raises(PackageInvalid, match="segment"):
         replace(manifest, files=(bad,)).to_bytes()
     with pytest.raises(PackageInvalid, match="JSON has no nan"):
