@@ -1,6 +1,6 @@
 """What a folder registry does beside publishing and reading: take back, remove, find by tag."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,6 +106,17 @@ class FolderUpkeep:
         return tuple(
             sorted(name for name in names if name.startswith(prefix) and RECORD.fullmatch(name))
         )
+
+    def remove_records(self, names: Sequence[str]) -> None:
+        """Remove records, and the folders that they leave empty; see the Protocol."""
+        home = self._root / "records"
+        try:
+            for path in [home / check_record(name) for name in names]:
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it holds others
+                    path.parent.rmdir()
+        except OSError as error:
+            raise RegistryUnavailable(str(self._root), str(error)) from error
 
 
 def model_of(manifest: Manifest) -> str:

@@ -266,6 +266,13 @@ class Registry(Protocol):
     def records(self, prefix: str) -> tuple[str, ...]:
         """Give the names of the records that start so, sorted."""
 
+    def remove_records(self, names: Sequence[str]) -> None:
+        """Remove records; those that are absent already are no failure.
+
+        Raises:
+            ReferenceInvalid: a name cannot be a record's; then nothing is removed.
+        """
+
 
 def check_record(name: str, data: bytes = b"") -> str:
     """Give a record's name back where it can be one.
@@ -302,7 +309,7 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
 
         address = parse_address(url)
         try:
-            from lmi_artifacts.s3.registry import S3Registry  # noqa: PLC0415 - loads boto3
+            from lmi_artifacts.s3.registry import S3Registry  # noqa: PLC0415 - loads botocore
         except ModuleNotFoundError as error:
             cause = f"{error.name} is not installed; pip install 'lmi-compile[s3]'"
             raise RegistryUnavailable(address.url, cause) from None

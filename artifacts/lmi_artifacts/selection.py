@@ -8,7 +8,7 @@
     wish = Wish(model="meta-llama/Llama-2-7b-hf", machine=find_machine("ml.g5.12xlarge"))
     ref = choose(registry, wish).ref
 
-Imports neither torch nor boto3 by itself; boto3 comes with an s3:// registry.
+Imports neither torch nor botocore by itself; botocore comes with an s3:// registry.
 """
 
 from collections.abc import Sequence

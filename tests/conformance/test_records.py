@@ -35,6 +35,17 @@ def test_records_are_listed_by_the_start_of_their_names_and_stay_in_gc(registry:
     assert registry.list() == ()
 
 
+def test_records_are_removed_by_name(registry: Registry) -> None:
+    for name in ("runs/b.json", "runs/a.json", "logs/a/x.txt"):
+        registry.add_record(name, b"")
+    with pytest.raises(ReferenceInvalid):
+        registry.remove_records(["runs/a.json", "../x"])
+    assert len(registry.records("")) == 3
+    registry.remove_records(["logs/a/x.txt", "runs/a.json", "runs/never.json"])
+    registry.remove_records([])
+    assert registry.records("") == ("runs/b.json",)
+
+
 @pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../b", "A", "a//b", "a/" * 6 + "a"])
 def test_a_name_that_is_none_is_refused(registry: Registry, name: str) -> None:
     with pytest.raises(ReferenceInvalid):

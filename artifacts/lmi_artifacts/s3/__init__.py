@@ -1,1 +1,1 @@
-"""The registry in an S3 bucket; boto3 is imported by `client` alone."""
+"""The registry in an S3 bucket; botocore is imported by `client` alone."""

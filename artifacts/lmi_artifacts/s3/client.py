@@ -1,13 +1,16 @@
-"""The one module that imports boto3: a client for an address, and its failures in our words."""
+"""The one module that imports botocore: a client for an address, and its failures in our words.
+
+boto3 would add its transfer manager, which nobody here uses, to every start.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import boto3  # noqa: TID253 - this module is imported only for an s3:// URL
-from botocore import exceptions as failures  # noqa: TID253 - as above
+from botocore import exceptions as failures  # noqa: TID253 - only imported for an s3:// URL
 from botocore.config import Config  # noqa: TID253 - as above
 from botocore.parsers import ResponseParserError  # noqa: TID253 - as above
+from botocore.session import Session  # noqa: TID253 - as above
 from urllib3.exceptions import HTTPError
 
 from lmi_artifacts.errors import RegistryMisconfigured, RegistryTransient, RegistryUnavailable
@@ -80,7 +83,8 @@ def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa:
         RegistryMisconfigured: no such profile, or a region that is not one.
     """
     try:
-        session = boto3.session.Session(profile_name=address.profile, region_name=address.region)
+        session = Session(profile=address.profile)
+        region = address.region or session.get_config_variable("region") or "us-east-1"
         config = Config(
             signature_version="s3v4",
             connect_timeout=10,
@@ -91,9 +95,8 @@ def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa:
             request_checksum_calculation="when_supported",
             response_checksum_validation="when_required",
         )
-        region = None if session.region_name else "us-east-1"
-        client = session.client(
-            "s3", endpoint_url=address.endpoint, config=config, region_name=region
+        client = session.create_client(
+            "s3", region_name=region, endpoint_url=address.endpoint, config=config
         )
     except (*_CREDENTIALS, failures.BotoCoreError, ValueError) as error:
         raise RegistryMisconfigured(address.url, str(error)) from None

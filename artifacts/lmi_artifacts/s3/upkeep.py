@@ -1,7 +1,7 @@
 """What an S3 registry does beside publishing and reading: take back, remove, collect, choose."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from lmi_artifacts.errors import ArtifactRevoked, PublishFailed
@@ -86,3 +86,7 @@ class S3Upkeep:
         home = keys.record("")
         names = (entry.key.removeprefix(home) for entry in self.store.list(home + prefix))
         return tuple(sorted(name for name in names if RECORD.fullmatch(name)))
+
+    def remove_records(self, names: Sequence[str]) -> None:
+        """Remove records; see the Protocol."""
+        self.store.delete([keys.record(check_record(name)) for name in names])

@@ -1,5 +1,6 @@
 """Verbs on registries: resolve, diff, tag, mirror, gc."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -192,6 +193,8 @@ def mirror(
     show_default=True,
     help="And only those so many days old.",
 )
+@click.option("--keep-runs", type=click.IntRange(1), metavar="N",
+              help="Also remove the records of matrix runs before the newest N.")  # fmt: skip
 @settings_options
 @voice_options
 def gc(
@@ -200,17 +203,20 @@ def gc(
     older_than: float,
     keep_newest: int | None,
     keep_days: float,
+    keep_runs: int | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
     **flags: object,
 ) -> int:
-    """Remove what crashed publishers left, and artifacts that no tag and no rule keeps."""
+    """Remove what crashed publishers left, and artifacts and records that no rule keeps."""
     console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(read_settings(**flags))
     found: list[JSONValue] = []
     if keep_newest is not None:
         found += _retire(registry, Retention(newest=keep_newest, days=keep_days), delete=delete)
+    if keep_runs is not None:
+        found += _forget(registry, keep_runs, delete=delete)
     found += registry.collect_garbage(older_than=older_than, dry_run=not delete)
     if as_json:
         console.json({"removed" if delete else "would_remove": found})
@@ -220,6 +226,16 @@ def gc(
     verb = "removed" if delete else "would be removed; say --delete"
     console.line(f"{len(found)} {verb}")
     return ExitCode.OK
+
+
+def _forget(registry: Registry, keep: int, *, delete: bool) -> Sequence[JSONValue]:
+    from lmi_compile.matrix.forgetting import outlived  # noqa: PLC0415 - a plain sweep needs none
+
+    parts = outlived(registry, keep)
+    if delete:
+        for names in parts:
+            registry.remove_records(names)
+    return [f"records/{name}" for names in parts for name in names]
 
 
 def _retire(registry: Registry, rules: Retention, *, delete: bool) -> list[JSONValue]:

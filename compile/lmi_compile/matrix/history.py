@@ -79,15 +79,15 @@ def keep(registry: Registry, run: Run, outcomes: Iterable[Outcome]) -> None:
     for outcome in outcomes:
         plan = outcome.planned.plan
         if plan is not None and outcome.came not in {"cached", "quarantined"}:
-            registry.add_record(_plan_name(plan.plan_key), _plan_bytes(plan))
+            registry.add_record(plan_name(plan.plan_key), _plan_bytes(plan))
         log = _log_of(outcome)
         if log:
-            registry.add_record(f"logs/{run['id']}/{outcome.name}.txt", log)
-    registry.add_record(f"runs/{run['id']}.json", canonical_json(dict(run)))
+            registry.add_record(f"{log_start(run)}{outcome.name}.txt", log)
+    registry.add_record(run_name(run), canonical_json(dict(run)))
 
 
-def read_runs(registry: Registry, most: int = _MOST_RUNS) -> tuple[Run, ...]:
-    """The last runs, newest first; a record that cannot be read is passed over.
+def read_runs(registry: Registry, most: int | None = _MOST_RUNS) -> tuple[Run, ...]:
+    """The last runs (None: all), newest first; a record that cannot be read is passed over.
 
     Raises:
         RegistryUnavailable, RegistryTransient: the registry cannot be read.
@@ -157,7 +157,18 @@ def _readable(registry: Registry, names: Iterable[str]) -> Iterator[Run]:
             yield run
 
 
-def _plan_name(plan_key: str) -> str:
+def run_name(run: Run) -> str:
+    """The record of a run."""
+    return f"runs/{run['id']}.json"
+
+
+def log_start(run: Run) -> str:
+    """What the records of a run's logs begin with."""
+    return f"logs/{run['id']}/"
+
+
+def plan_name(plan_key: str) -> str:
+    """The record of a plan."""
     return f"plans/{plan_key}.json.gz"
 
 
@@ -170,7 +181,7 @@ def _plan_bytes(plan: Plan) -> bytes:
 
 
 def _remembered(registry: Registry, plan_key: str) -> dict[str, JSONValue] | None:
-    data = registry.read_record(_plan_name(plan_key))
+    data = registry.read_record(plan_name(plan_key))
     try:
         found = json.loads(gzip.decompress(data)) if data else None
     except (OSError, EOFError, ValueError, RecursionError):
