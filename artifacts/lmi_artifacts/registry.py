@@ -315,7 +315,7 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
             raise RegistryUnavailable(address.url, cause) from None
         return S3Registry(address, allow_simulated=allow_simulated)
     if scheme != "file":
-        raise RegistryUnavailable(url, "use a folder's path or a file:// URL")
+        raise RegistryUnavailable(url, "use a folder's path, or a file:// or s3:// URL")
     from urllib.parse import unquote  # noqa: PLC0415 - costs milliseconds that plain paths save
 
     host, slash, path = rest.partition("/")

@@ -115,6 +115,9 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         (f"s3://{KEY}:{SECRET}@bucket/a", "carries no credentials"),
         (f"s3://bucket/a?X-Amz-Signature={SECRET}", "carries no credentials"),
         (f"s3://bucket/a?secret_key={SECRET}", "carries no credentials"),
+        (f"s3://bucket/a?endpoint=http://{KEY}:{SECRET}@localhost:1", "endpoint carries cred"),
+        ("s3://bucket/a?region=eu-west-1&region=us-east-1", "one option twice"),
+        ("S3://bucket/a", "s3:// URL"),
     ],
 )
 def test_urls_that_are_none(url: str, says: str) -> None:

@@ -15,6 +15,7 @@ from faulty_proxy import FaultyProxy
 from s3servers import Bucket, Server
 
 from lmi_artifacts import content
+from lmi_artifacts.content import describe_file
 from lmi_artifacts.digest import canonical_json, digest_bytes
 from lmi_artifacts.errors import (
     ArtifactRefused,
@@ -27,7 +28,7 @@ from lmi_artifacts.machine import find_machine
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import open_registry
-from lmi_artifacts.s3 import download, keys, sealed
+from lmi_artifacts.s3 import download, keys, publishing, sealed, upload
 from lmi_artifacts.s3 import store as store_module
 from lmi_artifacts.s3.address import parse_address
 from lmi_artifacts.s3.registry import S3Registry
@@ -35,6 +36,7 @@ from lmi_artifacts.s3.store import Conflict, Store
 from lmi_artifacts.selection import Wish, choose
 from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
 from lmi_artifacts.tree import check_tree, scan_tree
+from lmi_artifacts.unpack import verify_tar_gz
 
 
 @pytest.fixture
@@ -348,6 +350,53 @@ def test_a_killed_pull_goes_on_where_it_was(
     registry.pull(ref, tmp_path / "dest")
     assert came + 2**60 <= 9 * part  # at most what may have been out of order comes again
     check_tree(tmp_path / "dest", manifest_of(tree), rehash=True)
+
+
+def test_files_of_any_size_around_a_part_come_back(
+    bucket: Bucket, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = 5 * 2**20  # the smallest that S3 takes
+    for module in (download, upload, publishing):
+        monkeypatch.setattr(module, "PART", part)
+    noise = random.Random(5).randbytes(2 * part + 1)
+    for size in (0, 1, part - 1, part, part + 1, 2 * part, 2 * part + 1):
+        (tree / f"of-{size}").write_bytes(noise[:size])
+    manifest = manifest_of(tree)
+    registry = open_registry(bucket.url)
+    ref = registry.publish(tree, manifest, layouts=["tar.gz"]).ref
+    registry.pull(ref, tmp_path / "dest")
+    check_tree(tmp_path / "dest", manifest, rehash=True)
+    registry.pull(ref, tmp_path / "dest.tar.gz", layout="tar.gz")
+    assert verify_tar_gz(tmp_path / "dest.tar.gz", ref.digest) == manifest
+
+
+@pytest.mark.parametrize("change", [-1, 1, 3 * 2**20])
+def test_a_file_that_changes_its_size_is_not_sent(
+    bucket: Bucket, tmp_path: Path, change: int
+) -> None:
+    store = Store(parse_address(bucket.url))
+    source = tmp_path / "source"
+    for size in (1000, upload.PART, upload.PART + 5):
+        source.write_bytes(bytes(size))
+        file = describe_file(source, "f", executable=False)
+        source.write_bytes(bytes(size + change))
+        with pytest.raises(ArtifactRefused, match=f"{size} bytes"):
+            upload.upload_file(store, "sent", source, file, lambda _: None)
+        assert store.head("sent") is None
+
+
+def test_what_grows_when_it_is_compressed_is_sent_whole(bucket: Bucket) -> None:
+    store = Store(parse_address(bucket.url))
+    data = random.Random(6).randbytes(upload.PART + 70_000)
+    for number, length in enumerate((500, 70_000, len(data))):
+        writer = upload.PartWriter(store, f"grown{number}", 10, lambda _: None)
+        for start in range(0, length, 9_999):
+            writer.write(data[start : min(length, start + 9_999)])
+        assert writer.finish()
+        writer.close()
+        found = store.get(f"grown{number}")
+        assert found is not None
+        assert found.data == data[:length]
 
 
 def test_a_killed_publish_sends_only_what_is_missing(bucket: Bucket, tree: Path) -> None:

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from s3servers import KEY, SECRET, Bucket, Server, seaweed
 
 from lmi_artifacts.evidence import PROVENANCE, SBOM, TEST_RESULT
+from lmi_artifacts.registry import open_registry
+from lmi_compile.matrix.history import FORMAT
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,21 @@ def test_the_way_of_an_artifact(
         assert "revoked: wrong" in refused.err
     assert "REVOKED: wrong" in lmi("show", ref, *at).err
     assert json.loads(lmi("show", ref, "--json", *at).out)["revoked"] == "wrong"
+
+
+def test_gc_forgets_old_runs_and_takes_no_nonsense(lmi: Lmi, tmp_path: Path) -> None:
+    at = ("--registry", str(tmp_path / "registry"))
+    registry = open_registry(at[1])
+    for flags in (("--keep-newest", "-1"), ("--older-than", "nan"), ("--keep-runs", "0")):
+        assert lmi("gc", "--delete", *flags, *at).code == 2
+    for number in (1, 2):
+        run = {"format": FORMAT, "id": f"2026010{number}t000000z-0", "builds": []}
+        registry.add_record(f"runs/{run['id']}.json", json.dumps(run).encode())
+    dry = lmi("gc", "--keep-runs", "1", *at)
+    assert (dry.out, dry.code) == ("records/runs/20260101t000000z-0.json\n", 0)
+    assert len(registry.records("runs/")) == 2, "a dry run removes nothing"
+    assert lmi("gc", "--keep-runs", "1", "--delete", "--json", *at).json() == {
+        "removed": ["records/runs/20260101t000000z-0.json"]
+    }
+    assert registry.records("runs/") == ("runs/20260102t000000z-0.json",)
+    assert lmi("pull", "any", "", *at).code == 2

@@ -69,7 +69,13 @@ def parse_address(url: str) -> Address:
     prefix = prefix.strip("/")
     if any(part in {"", ".", ".."} for part in prefix.split("/")) and prefix:
         raise RegistryUnavailable(shown, "its prefix has an empty, '.' or '..' segment")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    options = dict(pairs)
+    if len(options) != len(pairs):
+        raise RegistryUnavailable(shown, "it names one option twice")
+    if "@" in options.get("endpoint", ""):
+        cause = "its endpoint carries credentials; set AWS_PROFILE or a role instead"
+        raise RegistryUnavailable(shown, cause)
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         cause = f"unknown option {', '.join(unknown)}; known are {', '.join(_OPTIONS)}"

@@ -146,7 +146,7 @@ def translated(address: Address, operation: str, key: str = "") -> Iterator[None
         ) from None
     except failures.EndpointConnectionError:
         where = address.endpoint or "AWS, from here"
-        cause = f"nothing answers at {where}; correct ?endpoint= or the network, or try later"
+        cause = f"nothing answers at {where}; correct ?endpoint=, ?region= or the network"
         raise RegistryMisconfigured(url, cause) from None
     except _NETWORK as error:
         cause = f"{operation} got no whole answer ({type(error).__name__}); try again"

@@ -187,6 +187,8 @@ def pull(
 ) -> int:
     """Copy the artifact REF to DESTINATION, verified and all at once."""
     console = Console(quiet=quiet, verbose=verbose)
+    if not destination:
+        raise click.UsageError("DESTINATION is empty")
     registry = registry_of(read_settings(**flags))
     artifact = exact(ref) or registry.resolve(ref)
     demands = parse_demands(require)

@@ -184,11 +184,14 @@ def mirror(
 
 @click.command()
 @click.option("--delete", is_flag=True, help="Really remove; without it nothing is changed.")
-@click.option("--older-than", default=GARBAGE_SECONDS, show_default=True, help="Seconds.")
-@click.option("--keep-newest", type=int, help="Also remove untagged artifacts beyond so many.")
+@click.option("--older-than", default=int(GARBAGE_SECONDS), show_default=True,
+              type=click.IntRange(0), help="Seconds.")  # fmt: skip
+@click.option(
+    "--keep-newest", type=click.IntRange(0), help="Also remove untagged artifacts beyond so many."
+)
 @click.option(
     "--keep-days",
-    type=float,
+    type=click.FloatRange(0),
     default=30.0,
     show_default=True,
     help="And only those so many days old.",
@@ -200,7 +203,7 @@ def mirror(
 def gc(
     *,
     delete: bool,
-    older_than: float,
+    older_than: int,
     keep_newest: int | None,
     keep_days: float,
     keep_runs: int | None,
