@@ -13,8 +13,7 @@ from lmi_artifacts.registry import Layout, Registry, Summary
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import (
-    read_settings,
-    registry_of,
+    opened,
     settings_options,
     toolchains_option,
     voice_options,
@@ -43,8 +42,7 @@ def list_artifacts(
     **flags: object,
 ) -> int:
     """List the artifacts of the registry."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     if affected_by is not None:
         return _list_affected(console, registry, affected_by, toolchains, as_json=as_json)
     found = list(registry.list())
@@ -110,8 +108,7 @@ def show(
     **flags: object,
 ) -> int:
     """Show REF (name, name:tag, name@sha256:..., sha256:...): manifest and statements."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     artifact = registry.resolve(ref)
     manifest = registry.manifest(artifact)
     if create_model:
@@ -186,10 +183,9 @@ def pull(
     **flags: object,
 ) -> int:
     """Copy the artifact REF to DESTINATION, verified and all at once."""
-    console = Console(quiet=quiet, verbose=verbose)
     if not destination:
         raise click.UsageError("DESTINATION is empty")
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     artifact = exact(ref) or registry.resolve(ref)
     demands = parse_demands(require)
     if demands:

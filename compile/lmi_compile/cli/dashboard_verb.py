@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
-from lmi_compile.console import Console
+from lmi_compile.cli.options import opened, settings_options, voice_options
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.matrix.history import read_runs
 
@@ -20,8 +19,7 @@ def dashboard(
     folder: Path, *, most: int, as_json: bool, quiet: bool, verbose: bool, **flags: object
 ) -> int:
     """Write static pages over the registry's history of matrix runs into FOLDER."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     try:
         from lmi_compile.report.dashboard import write_dashboard  # noqa: PLC0415 - loads jinja2
     except ModuleNotFoundError as error:

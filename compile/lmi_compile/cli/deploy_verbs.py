@@ -11,7 +11,14 @@ from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.registry import Layout
 from lmi_artifacts.trust import parse_demands
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import (
+    opened,
+    read_settings,
+    registry_of,
+    settings_options,
+    standing,
+    voice_options,
+)
 from lmi_compile.cli.registry_verbs import keys_option
 from lmi_compile.console import Console
 from lmi_compile.deploy.preflight import checked, ready_seconds, unknown_instance
@@ -162,10 +169,8 @@ def docker(
     """Print the commands that serve the artifact REF on a plain Docker host."""
     from lmi_compile.deploy.docker import compose_file, host_for, run_line  # noqa: PLC0415
 
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
-    artifact = registry.resolve(ref)
-    registry.refuse_revoked(artifact)
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    artifact = standing(registry, ref)
     host = host_for(
         artifact,
         registry.manifest(artifact),

@@ -1,6 +1,6 @@
 """Options that verbs share, and what they open."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -9,6 +9,7 @@ from lmi_compile.console import Console
 from lmi_compile.settings import EXECUTORS, Settings, load_settings
 
 if TYPE_CHECKING:
+    from lmi_artifacts.reference import ArtifactRef
     from lmi_artifacts.registry import Registry
     from lmi_compile.pipeline import Tools
 
@@ -82,6 +83,24 @@ def registry_of(settings: Settings, recipes_own: str | None = None) -> "Registry
     from lmi_artifacts.registry import open_registry  # noqa: PLC0415 - `plan` opens none
 
     return open_registry(settings.registry or recipes_own or str(settings.out / "registry"))
+
+
+def opened(
+    flags: Mapping[str, object], *, quiet: bool, verbose: bool
+) -> tuple[Console, "Registry"]:
+    """What a verb on a registry speaks with, and the registry that its flags name."""
+    return Console(quiet=quiet, verbose=verbose), registry_of(read_settings(**flags))
+
+
+def standing(registry: "Registry", text: str) -> "ArtifactRef":
+    """The artifact that a reference means, unless it was taken back.
+
+    Raises:
+        ArtifactsError: it means none, or several, or one that is revoked.
+    """
+    ref = registry.resolve(text)
+    registry.refuse_revoked(ref)
+    return ref
 
 
 def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Tools":

@@ -13,9 +13,8 @@ from lmi_artifacts.trust import parse_demands
 from lmi_artifacts.upkeep import Retention, expired
 from lmi_artifacts.upkeep import diff as differences
 from lmi_artifacts.upkeep import mirror as copy_artifact
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import opened, settings_options, standing, voice_options
 from lmi_compile.cli.progress import meter
-from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
 
 keys_option = click.option(
@@ -60,11 +59,9 @@ def resolve(
 
     Without --for, MODEL is a reference, and the digest that it means is printed.
     """
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     if machine is None:
-        ref = registry.resolve(model)
-        registry.refuse_revoked(ref)
+        ref = standing(registry, model)
         refused: tuple[JSONValue, ...] = ()
     else:
         wish = Wish(
@@ -98,8 +95,7 @@ def resolve(
 @voice_options
 def diff(one: str, two: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
     """Say what differs between the artifacts ONE and TWO."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     found = differences(registry, registry.resolve(one), registry.resolve(two))
     if as_json:
         console.json(found)
@@ -133,10 +129,8 @@ def tag(
     **flags: object,
 ) -> int:
     """Move TAG to the artifact REF; `promote` does so under a policy."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
-    artifact = registry.resolve(ref)
-    registry.refuse_revoked(artifact)
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    artifact = standing(registry, ref)
     before = registry.tag(artifact.name, tag)
     if expected is not None:
         before = None if expected == "none" else Digest.parse(expected)
@@ -166,8 +160,8 @@ def mirror(
     **flags: object,
 ) -> int:
     """Copy the artifacts REFS to the registry TARGET, with all that is said about them."""
-    console = Console(quiet=quiet, verbose=verbose)
-    source, there = registry_of(read_settings(**flags)), open_registry(target)
+    console, source = opened(flags, quiet=quiet, verbose=verbose)
+    there = open_registry(target)
     copied: list[JSONValue] = []
     for text in refs:
         ref = source.resolve(text)
@@ -213,8 +207,7 @@ def gc(
     **flags: object,
 ) -> int:
     """Remove what crashed publishers left, and artifacts and records that no rule keeps."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     found: list[JSONValue] = []
     if keep_newest is not None:
         found += _retire(registry, Retention(newest=keep_newest, days=keep_days), delete=delete)

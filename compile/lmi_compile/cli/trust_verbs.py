@@ -9,7 +9,13 @@ from lmi_artifacts.errors import ReferenceInvalid
 from lmi_artifacts.reference import parse_reference
 from lmi_artifacts.trust import make_keys
 from lmi_artifacts.trust import sign as make_signature
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import (
+    opened,
+    read_settings,
+    registry_of,
+    settings_options,
+    voice_options,
+)
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 
@@ -72,8 +78,7 @@ def promote(
     **flags: object,
 ) -> int:
     """Move TAG (default: prod) to the artifact REF, if the policy accepts it."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     artifact = registry.resolve(ref)
     rules = promotion.Policy() if policy is None else promotion.read_policy(policy)
     promotion.promote(registry, artifact, tag, rules, why)
@@ -93,11 +98,10 @@ def rollback(
     tagged: str, *, why: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
 ) -> int:
     """Move a tag (NAME:TAG) back to what its last promotion replaced."""
-    console = Console(quiet=quiet, verbose=verbose)
     wanted = parse_reference(tagged)
     if wanted.tag is None or wanted.name is None:
         raise ReferenceInvalid(tagged, "is not NAME:TAG")
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     back = promotion.rollback(registry, wanted.name, wanted.tag, why)
     if as_json:
         console.json({"artifact": str(back), "tag": wanted.tag})
@@ -115,8 +119,7 @@ def revoke(
     ref: str, *, reason: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
 ) -> int:
     """Take the artifact REF back; pull, resolve and deploy refuse it at once."""
-    console = Console(quiet=quiet, verbose=verbose)
-    registry = registry_of(read_settings(**flags))
+    console, registry = opened(flags, quiet=quiet, verbose=verbose)
     artifact = registry.resolve(ref)
     promotion.revoke(registry, artifact, reason)
     if as_json:
