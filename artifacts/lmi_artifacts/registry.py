@@ -297,15 +297,9 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
     Raises:
         RegistryUnavailable: a URL of a kind that this version cannot open.
     """
-    from lmi_artifacts.directory import FolderRegistry  # noqa: PLC0415 - loaded when a URL names it
-
     scheme, separator, rest = url.partition("://")
-    if not separator:
-        if not url:
-            raise RegistryUnavailable(repr(url), "the URL is empty")
-        return FolderRegistry(Path(url), allow_simulated=allow_simulated)
-    if scheme == "s3":
-        from lmi_artifacts.s3.address import parse_address  # noqa: PLC0415 - as above
+    if scheme == "s3" and separator:
+        from lmi_artifacts.s3.address import parse_address  # noqa: PLC0415 - only for such a URL
 
         address = parse_address(url)
         try:
@@ -314,6 +308,12 @@ def open_registry(url: str, *, allow_simulated: bool = False) -> Registry:
             cause = f"{error.name} is not installed; pip install 'lmi-compile[s3]'"
             raise RegistryUnavailable(address.url, cause) from None
         return S3Registry(address, allow_simulated=allow_simulated)
+    from lmi_artifacts.directory import FolderRegistry  # noqa: PLC0415 - an s3:// URL needs none
+
+    if not separator:
+        if not url:
+            raise RegistryUnavailable(repr(url), "the URL is empty")
+        return FolderRegistry(Path(url), allow_simulated=allow_simulated)
     if scheme != "file":
         raise RegistryUnavailable(url, "use a folder's path, or a file:// or s3:// URL")
     from urllib.parse import unquote  # noqa: PLC0415 - costs milliseconds that plain paths save
