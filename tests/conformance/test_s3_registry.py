@@ -481,6 +481,48 @@ def test_a_revoked_artifact_is_refused_at_once(bucket: Bucket, tree: Path, tmp_p
     assert registry.revocation(ref) == "the licence was withdrawn"
 
 
+class _Garbling(FaultyProxy):
+    """The first two answers of each kind lose a letter of a field's name, or of a date."""
+
+    swaps = (
+        (b"<Key>", b"<Kex>"), (b"<UploadId>", b"<UploadIb>"), (b"T0", b"Tx"), (b"T1", b"Tx"),
+        (b"T2", b"Tx"), (b"<ETag>", b"<ETab>"),
+    )  # fmt: skip
+
+    def _forward(
+        self, handler: BaseHTTPRequestHandler, body: bytes
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
+        status, headers, data = super()._forward(handler, body)
+        if data.startswith(b"<?xml"):
+            for right, wrong in self.swaps:
+                if right in data and self.faults[str(right)] < 2:
+                    self.faults[str(right)] += 1
+                    data = data.replace(right, wrong.ljust(len(right), b"x"))
+        return status, headers, data
+
+
+def test_answers_that_cannot_be_understood_are_asked_for_again(
+    bucket: Bucket, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "COPY_LIMIT", 5 * 2**20)
+    monkeypatch.setattr(store_module, "COPY_PART", 6 * 2**20)
+    (tree / "weights.safetensors").write_bytes(random.Random(8).randbytes(11 * 2**20))
+    proxy = _Garbling(bucket.server.endpoint, rate=0.0)
+    try:
+        url = Server(kind="seaweed", endpoint=proxy.endpoint).url(bucket.bucket, "team/models")
+        registry = opened(url)
+        ref = registry.publish(tree, manifest_of(tree)).ref
+        (tree / "more").write_bytes(b"")
+        copied = registry.publish(tree, manifest_of(tree, key="1")).ref
+        registry.pull(ref, tmp_path / "dest")
+        registry.collect_garbage(older_than=0, dry_run=False)
+        assert {line.ref for line in registry.list()} == {ref, copied}
+        registry.check(copied, rehash=True)
+    finally:
+        proxy.close()
+    assert {"b'<Key>'", "b'<UploadId>'", "b'<ETag>'"} <= set(proxy.faults)
+
+
 # ---------------------------------------------------------------- servers
 
 

@@ -5,6 +5,7 @@ boto3 would add its transfer manager, which nobody here uses, to every start.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import Any, Final
 
 from botocore import exceptions as failures  # noqa: TID253 - only imported for an s3:// URL
@@ -34,6 +35,8 @@ _NETWORK: Final = (
     ResponseParserError,
     OSError,
     HTTPError,
+    HTTPException,
+    ValueError,  # botocore, of a number or a date that it cannot read
 )
 _TRANSIENT: Final = {
     "SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "500", "503", "502",

@@ -16,10 +16,11 @@ from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Layout
 from lmi_artifacts.s3 import keys, saying, sealed
+from lmi_artifacts.s3.answers import Entry
 from lmi_artifacts.s3.client import Refused
 from lmi_artifacts.s3.lease import Lease
 from lmi_artifacts.s3.pointers import Index
-from lmi_artifacts.s3.store import Conflict, Entry, Store
+from lmi_artifacts.s3.store import Conflict, Store
 from lmi_artifacts.s3.upload import PART, PartWriter, upload_file
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.tarform import tar_size

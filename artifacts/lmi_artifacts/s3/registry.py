@@ -39,6 +39,7 @@ from lmi_artifacts.registry import (
 from lmi_artifacts.s3 import gc, keys, publishing, saying
 from lmi_artifacts.s3.address import Address
 from lmi_artifacts.s3.catalog import Catalog
+from lmi_artifacts.s3.client import Refused
 from lmi_artifacts.s3.download import Downloader
 from lmi_artifacts.s3.lease import Lease
 from lmi_artifacts.s3.listing import is_visible, nearest, summaries
@@ -140,6 +141,9 @@ class S3Registry(S3Upkeep, Finding):
             yield
         except OSError as error:
             raise PublishFailed(str(ref), self.url, str(error)) from error
+        except Refused as error:
+            cause = f"the server answered {error.code or error.status}"
+            raise PublishFailed(str(ref), self.url, cause) from error
 
     def _create(
         self,

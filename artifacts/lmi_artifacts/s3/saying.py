@@ -11,7 +11,8 @@ from lmi_artifacts.digest import JSONValue, digest_bytes
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.s3 import keys, sealed
-from lmi_artifacts.s3.store import Conflict, Entry, Store
+from lmi_artifacts.s3.answers import Entry
+from lmi_artifacts.s3.store import Conflict, Store
 from lmi_artifacts.statement import Statement
 
 _BUNDLE = "statements.json"

@@ -9,16 +9,18 @@ is 412; 409 asks for another try; If-Match on an absent key is 404 on AWS and 41
 import base64
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from isal import isal_zlib  # noqa: TID253 - this module is imported only for an s3:// URL
 
 from lmi_artifacts.errors import RegistryTransient
 from lmi_artifacts.s3.address import Address
+from lmi_artifacts.s3.answers import Entry, Part, listing, parts_of, uploads
 from lmi_artifacts.s3.client import Refused, fill, make_client, translated
 
 SMALL: Final = 64 * 2**20
@@ -27,18 +29,9 @@ COPY_PART: Final = 512 * 2**20
 _ATTEMPTS = 6
 _PAUSE = 0.05
 _DELETE_AT_ONCE = 1000
+Read = TypeVar("Read")
 Condition = str | None
 """`"absent"`, the ETag that must be there, or None for no condition."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """An object as a listing shows it; `modified` in seconds since 1970, by the server's clock."""
-
-    key: str
-    size: int
-    etag: str
-    modified: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,16 +42,6 @@ class Blob:
     etag: str
     modified: float
     stamp: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One part of a multipart upload."""
-
-    number: int
-    size: int
-    etag: str
-    crc32: str | None = None
 
 
 class Conflict(Exception):
@@ -96,6 +79,27 @@ class Store:
                     raise
                 time.sleep(_PAUSE * 2**attempt)
         raise AssertionError(operation)
+
+    def _understood(
+        self,
+        operation: str,
+        method: str,
+        key: str | None,
+        read: Callable[[Any], Read],
+        **arguments: Any,  # noqa: ANN401 - boto3 has no types
+    ) -> Read:
+        """Send one operation and read its answer; one that was damaged on its way is asked again.
+
+        Raises:
+            RegistryTransient: no answer could be read.
+        """
+        for attempt in range(_ATTEMPTS):
+            answer = self.call(operation, method, key, **arguments)
+            try:
+                return read(answer)
+            except (KeyError, TypeError, ValueError):
+                time.sleep(_PAUSE * 2**attempt)
+        raise RegistryTransient(self.address.url, f"{operation}: the answer cannot be understood")
 
     def encryption(self) -> dict[str, str]:
         """What creating an object says about encryption."""
@@ -194,35 +198,32 @@ class Store:
 
     def list(self, prefix: str, most: int | None = None) -> Iterator[Entry]:
         """Give the objects whose key starts so, sorted; a request for each 1000."""
-        cut = len(self.address.prefix)
-        for page in self._pages(prefix, "", most):
-            for item in page.get("Contents", []):
-                yield Entry(
-                    key=item["Key"][cut:],
-                    size=item["Size"],
-                    etag=item["ETag"],
-                    modified=item["LastModified"].timestamp(),
-                )
+        for entries, _ in self._pages(prefix, "", most):
+            yield from entries
 
     def folders(self, prefix: str, most: int | None = None) -> Iterator[str]:
         """Give what stands between `prefix` and the next `/`, each once, with the prefix."""
-        cut = len(self.address.prefix)
-        for page in self._pages(prefix, "/", most):
-            for item in page.get("CommonPrefixes", []):
-                yield item["Prefix"][cut:-1]
+        for _, folders in self._pages(prefix, "/", most):
+            yield from folders
 
-    def _pages(self, prefix: str, delimiter: str, most: int | None) -> Iterator[Any]:
+    def _pages(
+        self, prefix: str, delimiter: str, most: int | None
+    ) -> Iterator[tuple[Sequence[Entry], Sequence[str]]]:
         arguments: dict[str, Any] = {"Prefix": self.address.prefix + prefix}
         if delimiter:
             arguments["Delimiter"] = delimiter
         if most is not None:
             arguments["MaxKeys"] = most
+        cut = len(self.address.prefix)
+
         while True:
-            page = self.call("ListObjectsV2", "list_objects_v2", None, **arguments)
-            yield page
-            if most is not None or not page.get("IsTruncated"):
+            entries, folders, following = self._understood(
+                "ListObjectsV2", "list_objects_v2", None, partial(listing, cut), **arguments
+            )
+            yield entries, folders
+            if most is not None or following is None:
                 return
-            arguments["ContinuationToken"] = page["NextContinuationToken"]
+            arguments["ContinuationToken"] = following
 
     # ---------------------------------------------------------------- big objects
 
@@ -274,21 +275,21 @@ class Store:
         parts: list[Part] = []
         for number, start in enumerate(range(0, size, COPY_PART), start=1):
             end = min(size, start + COPY_PART) - 1
-            answer = self.call(
-                "UploadPartCopy", "upload_part_copy", key, UploadId=upload, PartNumber=number,
-                CopySource=origin, CopySourceIfMatch=etag, CopySourceRange=f"bytes={start}-{end}",
+            found: str = self._understood(
+                "UploadPartCopy", "upload_part_copy", key, lambda it: it["CopyPartResult"]["ETag"],
+                UploadId=upload, PartNumber=number, CopySource=origin, CopySourceIfMatch=etag,
+                CopySourceRange=f"bytes={start}-{end}",
             )  # fmt: skip
-            found = answer["CopyPartResult"]["ETag"]
             parts.append(Part(number=number, size=end + 1 - start, etag=found))
         return parts
 
     def create_upload(self, key: str, *, checksums: bool = True) -> str:
         """Begin a multipart upload; `checksums`: completing names the CRC32 of every part."""
         wanted = {"ChecksumAlgorithm": "CRC32"} if checksums else {}
-        answer = self.call(
-            "CreateMultipartUpload", "create_multipart_upload", key, **self.encryption(), **wanted
-        )
-        upload: str = answer["UploadId"]
+        upload: str = self._understood(
+            "CreateMultipartUpload", "create_multipart_upload", key, lambda it: it["UploadId"],
+            **self.encryption(), **wanted,
+        )  # fmt: skip
         return upload
 
     def upload_part(self, key: str, upload: str, number: int, data: bytes | bytearray) -> Part:
@@ -346,36 +347,34 @@ class Store:
         """Give the multipart uploads that were begun: key, id, when."""
         cut = len(self.address.prefix)
         arguments: dict[str, Any] = {"Prefix": self.address.prefix + prefix}
+
         while True:
-            page = self.call("ListMultipartUploads", "list_multipart_uploads", None, **arguments)
-            for item in page.get("Uploads", []):
-                yield item["Key"][cut:], item["UploadId"], item["Initiated"].timestamp()
-            if not page.get("IsTruncated"):
+            found, following = self._understood(
+                "ListMultipartUploads",
+                "list_multipart_uploads",
+                None,
+                partial(uploads, cut),
+                **arguments,
+            )
+            yield from found
+            if not following:
                 return
-            arguments["KeyMarker"] = page["NextKeyMarker"]
-            arguments["UploadIdMarker"] = page.get("NextUploadIdMarker", "")
+            arguments |= following
 
     def parts(self, key: str, upload: str) -> dict[int, Part]:
         """Give the parts that an upload has; none where the upload is gone."""
         found: dict[int, Part] = {}
-        marker = 0
-        while True:
+        marker: int | None = 0
+        while marker is not None:
             try:
-                page = self.call(
-                    "ListParts", "list_parts", key, UploadId=upload, PartNumberMarker=marker
-                )
+                parts, marker = self._understood(
+                    "ListParts", "list_parts", key, parts_of,
+                    UploadId=upload, PartNumberMarker=marker,
+                )  # fmt: skip
             except Refused:
                 return {}
-            for item in page.get("Parts", []):
-                found[item["PartNumber"]] = Part(
-                    number=item["PartNumber"],
-                    size=item["Size"],
-                    etag=item["ETag"],
-                    crc32=item.get("ChecksumCRC32"),
-                )
-            if not page.get("IsTruncated"):
-                return found
-            marker = int(page["NextPartNumberMarker"])
+            found |= {part.number: part for part in parts}
+        return found
 
 
 def crc32(data: bytes | bytearray) -> str:

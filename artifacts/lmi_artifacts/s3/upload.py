@@ -11,8 +11,9 @@ from typing import Final
 from lmi_artifacts.content import Checked
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import ManifestFile
+from lmi_artifacts.s3.answers import Part
 from lmi_artifacts.s3.client import Refused
-from lmi_artifacts.s3.store import Conflict, Part, Store, crc32
+from lmi_artifacts.s3.store import Conflict, Store, crc32
 
 PART: Final = 8 * 2**20
 IN_FLIGHT: Final = 64 * 2**20
