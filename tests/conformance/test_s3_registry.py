@@ -481,6 +481,28 @@ def test_a_revoked_artifact_is_refused_at_once(bucket: Bucket, tree: Path, tmp_p
     assert registry.revocation(ref) == "the licence was withdrawn"
 
 
+def test_a_registry_that_was_used_can_be_used_by_forked_workers(
+    bucket: Bucket, tree: Path, tmp_path: Path
+) -> None:
+    for number in range(8):
+        (tree / str(number)).write_bytes(random.Random(number).randbytes(300_000))
+    manifest = manifest_of(tree)
+    registry = open_registry(bucket.url)
+    ref = registry.publish(tree, manifest).ref
+    registry.pull(ref, tmp_path / "first")
+    context = multiprocessing.get_context("fork")
+    for start in range(0, 8, 4):
+        places = [tmp_path / f"worker{start + number}" for number in range(4)]
+        workers = [context.Process(target=registry.pull, args=(ref, place)) for place in places]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        assert [worker.exitcode for worker in workers] == [0] * 4
+        for place in places:
+            check_tree(place, manifest, rehash=True)
+
+
 class _Garbling(FaultyProxy):
     """The first two answers of each kind lose a letter of a field's name, or of a date."""
 

@@ -1,4 +1,4 @@
-"""What S3 answers in XML, read into values; an answer that lost a field on its way is no answer.
+"""What S3 answers, as values; an answer that lost a field on its way is no answer.
 
 Every function raises KeyError, TypeError or ValueError where something is missing or unreadable:
 `Store` asks again then.
@@ -17,6 +17,16 @@ class Entry:
     size: int
     etag: str
     modified: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """A small object's content; `stamp` is what its writer noted beside it."""
+
+    data: bytes
+    etag: str
+    modified: float
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,11 @@ is 412; 409 asks for another try; If-Match on an absent key is 404 on AWS and 41
 """
 
 import base64
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from threading import Lock
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ from isal import isal_zlib  # noqa: TID253 - this module is imported only for an
 
 from lmi_artifacts.errors import RegistryTransient
 from lmi_artifacts.s3.address import Address
-from lmi_artifacts.s3.answers import Entry, Part, listing, parts_of, uploads
+from lmi_artifacts.s3.answers import Blob, Entry, Part, listing, parts_of, uploads
 from lmi_artifacts.s3.client import Refused, fill, make_client, translated
 
 SMALL: Final = 64 * 2**20
@@ -34,27 +34,18 @@ Condition = str | None
 """`"absent"`, the ETag that must be there, or None for no condition."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """A small object's content; `stamp` is what its writer noted beside it."""
-
-    data: bytes
-    etag: str
-    modified: float
-    stamp: str = ""
-
-
 class Conflict(Exception):
     """A conditional write found something else than it expected; nothing was written."""
 
 
 class Store:
-    """The objects under one address. Safe to use from several threads."""
+    """The objects under one address. Safe to use from several threads, and after a fork."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.requests: Counter[str] = Counter()
         self._client: Any = None
+        self._owner = 0
         self._making = Lock()
 
     def _count(self, operation: str) -> None:
@@ -62,9 +53,7 @@ class Store:
 
     def call(self, operation: str, method: str, key: str | None, **arguments: Any) -> Any:  # noqa: ANN401 - boto3 has no types
         """Send one operation; raises what `client.translated` raises."""
-        with self._making:
-            if self._client is None:
-                self._client = make_client(self.address, self._count)
+        client = self._client_here()
         own: dict[str, Any] = {"Bucket": self.address.bucket, **arguments}
         if key is not None:
             own["Key"] = self.address.prefix + key
@@ -73,12 +62,21 @@ class Store:
         for attempt in range(_ATTEMPTS):
             try:
                 with translated(self.address, operation, key or ""):
-                    return getattr(self._client, method)(**own)
+                    return getattr(client, method)(**own)
             except RegistryTransient:  # beyond what botocore itself tries again
                 if attempt == _ATTEMPTS - 1:
                     raise
                 time.sleep(_PAUSE * 2**attempt)
         raise AssertionError(operation)
+
+    def _client_here(self) -> Any:  # noqa: ANN401 - boto3 has no types
+        """This process's client: a parent's connections would give us its answers."""
+        if self._owner != os.getpid():
+            with self._making:
+                if self._owner != os.getpid():
+                    self._client = make_client(self.address, self._count)
+                    self._owner = os.getpid()
+        return self._client
 
     def _understood(
         self,
