@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from s3servers import KEY, SECRET, Server, moto, seaweed
+from s3servers import KEY, SECRET, Bucket, Server, moto, seaweed
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +29,8 @@ def seaweed_server() -> Iterator[Server]:
 def moto_server() -> Iterator[Server]:
     with moto() as server:
         yield server
+
+
+@pytest.fixture
+def bucket(seaweed_server: Server) -> Bucket:
+    return Bucket(seaweed_server)
