@@ -53,3 +53,5 @@ def _builds(run: Run) -> Iterator[tuple[str, str, str | None]]:
         match build:
             case {"name": str(name), "state": str(state), "plan_key": str() | None as key}:
                 yield name, state, key
+            case _:  # of a version that keeps more, or less
+                pass
