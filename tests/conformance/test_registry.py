@@ -100,6 +100,11 @@ def manifest_of(tree: Path, name: str = "tiny", *, simulated: bool = False) -> M
     )  # fmt: skip
 
 
+def in_format_1(manifest: Manifest) -> Manifest:
+    files = tuple(replace(file, blake3=None) for file in manifest.files)
+    return replace(manifest, files=files, format_version=1)
+
+
 def say(manifest: Manifest, kind: str = VERDICT, text: str = "ACCEPT") -> Statement:
     return Statement(
         name=manifest.name, subject=manifest.digest, predicate_type=kind, predicate={"says": text}
@@ -283,8 +288,9 @@ def test_an_ambiguous_prefix_names_all_it_fits(registry: Registry, tmp_path: Pat
     folder = tmp_path / "one-file"
     folder.mkdir()
     (folder / "f").write_bytes(b"x")
+    former = in_format_1(manifest_of(folder))
     refs = [
-        registry.publish(folder, replace(manifest_of(folder), recipe={}, build_key=key)).ref
+        registry.publish(folder, replace(former, recipe={}, build_key=key)).ref
         for key in ("96450", "122125")
     ]
     for text in ("tiny@sha256:ac1f49e0", "sha256:ac1f49e0"):
@@ -293,6 +299,18 @@ def test_an_ambiguous_prefix_names_all_it_fits(registry: Registry, tmp_path: Pat
         assert caught.value.candidates == tuple(sorted(map(str, refs)))
     assert registry.resolve("tiny@sha256:ac1f49e05") == refs[1]
     assert registry.resolve("sha256:ac1f49e0d") == refs[0]
+
+
+def test_format_1_is_held_to_its_sha256(place: Place, tree: Path, tmp_path: Path) -> None:
+    manifest, registry = in_format_1(manifest_of(tree)), place.open()
+    ref = registry.publish(tree, manifest, layouts=LAYOUTS).ref
+    assert registry.check(ref, rehash=True) == manifest
+    for layout in LAYOUTS:
+        registry.pull(ref, tmp_path / layout, layout=layout)
+    stored = place.stored(ref, "tree/graphs/decode.so")
+    stored.write_bytes(stored.read_bytes().replace(b"F", b"G", 1))
+    with pytest.raises(ArtifactRefused, match="sha256 differs"):
+        registry.pull(ref, tmp_path / "again")
 
 
 # ---------------------------------------------------------------- tags
