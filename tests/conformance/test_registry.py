@@ -288,11 +288,9 @@ def test_an_ambiguous_prefix_names_all_it_fits(registry: Registry, tmp_path: Pat
     folder = tmp_path / "one-file"
     folder.mkdir()
     (folder / "f").write_bytes(b"x")
-    former = in_format_1(manifest_of(folder))
-    refs = [
-        registry.publish(folder, replace(former, recipe={}, build_key=key)).ref
-        for key in ("96450", "122125")
-    ]
+    one = replace(in_format_1(manifest_of(folder)), recipe={})
+    keys = ("96450", "122125")
+    refs = [registry.publish(folder, replace(one, build_key=key)).ref for key in keys]
     for text in ("tiny@sha256:ac1f49e0", "sha256:ac1f49e0"):
         with pytest.raises(ReferenceAmbiguous) as caught:
             registry.resolve(text)
