@@ -1,6 +1,7 @@
 """What a simulated build checks and writes: one file for each rank and the engine's config.json.
 
-A simulated engine file says what it stands for, so that the simulated runtime can compute it.
+A simulated engine file says what it stands for and carries its part of the weights, so that the
+simulated runtime can compute it and needs nothing else, as a real one.
 Texts are TensorRT-LLM's own, as its source or an issue of it quotes them.
 """
 
@@ -8,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trtllm_simulator.carried import write_rank
 from trtllm_simulator.machine import Machine, fail, unquoted
 
 _FP8_SM = 89
@@ -42,8 +44,18 @@ def write_engine(
     pretrained: dict[str, Any],
     limits: dict[str, Any],
     stands_for: dict[str, Any],
+    parts: list[bytes],
 ) -> None:
-    """Write the engine; a rank that fails leaves the ranks before it, as the real tool does."""
+    """Write the engine; a rank that fails leaves the ranks before it, as the real tool does.
+
+    Args:
+        machine: that builds it.
+        out: the engine's directory.
+        pretrained: the checkpoint's config.json.
+        limits: the build's.
+        stands_for: `hf`, a Hugging Face config.json, or `checkpoint`, a checkpoint's.
+        parts: of the weights, by rank.
+    """
     out.mkdir(parents=True, exist_ok=True)
     world = pretrained["mapping"]["world_size"]
     needed = _bytes_of(pretrained) // world
@@ -53,13 +65,13 @@ def write_engine(
     for rank in range(world):
         if rank == machine.fail_rank:
             fail("RuntimeError: Engine building failed, please check error log.")
-        engine = {
+        about = {
             "simulated_rank": rank,
             "tensorrt": machine.tensorrt,
             "sm": machine.sm,
             **stands_for,
         }
-        (out / f"rank{rank}.engine").write_text(json.dumps(engine), encoding="utf-8")
+        write_rank(out / f"rank{rank}.engine", about, parts[rank])
     if limits["max_seq_len"] is None:
         limits["max_seq_len"] = pretrained.get("max_position_embeddings") or 2048
     limits["max_num_tokens"] = min(
@@ -82,9 +94,15 @@ def _bytes_of(pretrained: dict[str, Any]) -> int:
     return layers * (4 * hidden * hidden + 3 * hidden * inner) * width
 
 
+def read_config(model: Path) -> dict[str, Any]:
+    """A Hugging Face model's config.json."""
+    loaded: dict[str, Any] = json.loads((model / "config.json").read_bytes())
+    return loaded
+
+
 def hf_pretrained(model: Path, dtype: str, tp: int, pp: int, quantization: Any) -> dict[str, Any]:
     """A checkpoint's config.json as a conversion writes it, from the model's."""
-    config = json.loads((model / "config.json").read_bytes())
+    config = read_config(model)
 
     def first(*names: str) -> Any:
         return next((config[name] for name in names if config.get(name) is not None), None)

@@ -9,7 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trtllm_simulator.engines import check_build, hf_pretrained, write_engine
+from trtllm_simulator.carried import parts_of
+from trtllm_simulator.engines import check_build, hf_pretrained, read_config, write_engine
 from trtllm_simulator.machine import Machine, fail, maybe_killed, unquoted
 from trtllm_simulator.parsers import build_parser, script_parser, table
 
@@ -79,7 +80,9 @@ def _with_the_llm_class(machine: Machine, args: Any, properties: dict[str, str])
         unquoted(f"{pretrained['mapping']['world_size']} ranks on {machine.gpus} GPUs")
     check_build(machine, pretrained, built)
     out = Path(args.trt_llm_model_repo)
-    write_engine(machine, out, pretrained, _limits(built), {"hf": str(model.resolve())})
+    stands_for = {"hf": read_config(model)}
+    parts = parts_of(model, pretrained["mapping"]["world_size"])
+    write_engine(machine, out, pretrained, _limits(built), stands_for, parts)
     for path in model.glob("tokenizer*"):  # LLM.save keeps no other file of the model
         shutil.copyfile(path, out / path.name)
     source = Path(args.properties_dir) / "serving.properties"
@@ -134,8 +137,9 @@ def _with_the_toolkit(machine: Machine, args: Any, properties: dict[str, str]) -
         "max_num_tokens": int(properties.get("max_num_tokens", "16384")),
     }
     folder = Path(args.trt_llm_model_repo) / "tensorrt_llm"
-    stands_for = {"hf": str(Path(model).resolve())}
-    write_engine(machine, folder / "1", pretrained, limits, stands_for)
+    stands_for = {"hf": read_config(Path(model))}
+    parts = parts_of(Path(model), pretrained["mapping"]["world_size"])
+    write_engine(machine, folder / "1", pretrained, limits, stands_for, parts)
     (folder / "1" / "model.cache").write_bytes(b"timing")
     (folder / "config.pbtxt").write_text('backend: "tensorrtllm"\n', encoding="utf-8")
     for path in sorted(Path(model).iterdir()):

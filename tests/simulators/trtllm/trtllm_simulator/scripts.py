@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trtllm_simulator.engines import hf_pretrained
+from trtllm_simulator.carried import parts_of
+from trtllm_simulator.engines import hf_pretrained, read_config
 from trtllm_simulator.machine import Machine, fail, maybe_killed, unquoted
 from trtllm_simulator.parsers import script_parser, table
 
@@ -41,7 +42,7 @@ def main(machine: Machine, script: str, argv: list[str]) -> None:
     model = Path(given["model_dir"])
     if not (model / "config.json").is_file():
         unquoted(f"{model} is no Hugging Face model")
-    algo = _quantization(machine, name, given, json.loads((model / "config.json").read_bytes()))
+    algo = _quantization(machine, name, given, read_config(model))
     calibrated = bool(algo["quant_algo"]) and name.endswith("/quantize.py")
     if calibrated or "SQ" in str(algo["quant_algo"]):
         _check_calibration(machine, str(given.get("calib_dataset")))
@@ -51,8 +52,8 @@ def main(machine: Machine, script: str, argv: list[str]) -> None:
     dtype = given.get("dtype") or "float16"
     tp, pp = int(given["tp_size"]), int(given.get("pp_size") or 1)
     pretrained = hf_pretrained(model, dtype, tp, pp, algo)
-    pretrained["simulated_model"] = str(model.resolve())
-    _write(Path(given["output_dir"]), pretrained)
+    pretrained["simulated_model"] = read_config(model)
+    _write(Path(given["output_dir"]), pretrained, parts_of(model, tp * pp))
 
 
 def _quantization(  # noqa: C901 - the real scripts look in this order
@@ -101,10 +102,8 @@ def _check_calibration(machine: Machine, dataset: str) -> None:
             unquoted(f"{name} holds no text")
 
 
-def _write(out: Path, pretrained: dict[str, Any]) -> None:
+def _write(out: Path, pretrained: dict[str, Any], parts: list[bytes]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(pretrained, indent=1), encoding="utf-8")
-    header = b'{"__metadata__":{"simulated":"1"}}'
-    for rank in range(pretrained["mapping"]["world_size"]):
-        content = len(header).to_bytes(8, "little") + header
-        (out / f"rank{rank}.safetensors").write_bytes(content)
+    for rank, part in enumerate(parts):
+        (out / f"rank{rank}.safetensors").write_bytes(part)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from trtllm_simulator.carried import parts_in
 from trtllm_simulator.engines import check_build, write_engine
 from trtllm_simulator.machine import Machine, fail, maybe_killed, unquoted
 from trtllm_simulator.parsers import build_parser
@@ -48,6 +49,7 @@ def main(machine: Machine, argv: list[str]) -> None:
     limits = {name: getattr(args, name) for name in _LIMITS}
     limits["gather_context_logits"] = args.gather_context_logits
     model = pretrained.pop("simulated_model", None)
-    stands_for = {"hf": model} if model else {"checkpoint": str(checkpoint.resolve())}
-    write_engine(machine, Path(args.output_dir), pretrained, limits, stands_for)
+    stands_for = {"hf": model} if model else {"checkpoint": dict(pretrained)}
+    parts = parts_in(checkpoint, world)
+    write_engine(machine, Path(args.output_dir), pretrained, limits, stands_for, parts)
     sys.stdout.write("Total time of building all engines: 00:00:00\n")

@@ -2,10 +2,15 @@
 
 import json
 import os
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from trtllm_simulator.carried import read_rank  # noqa: E402 - found above
 
 MACHINE: dict[str, Any] = json.loads(
     (Path(os.environ["SIMULATED_TRTLLM"]) / "machine.json").read_bytes()
@@ -21,10 +26,9 @@ class Engine:
         self.world = config["pretrained_config"]["mapping"]["world_size"]
         self.gathers_context = bool(self.build.get("gather_context_logits"))
         ranks = [
-            json.loads((Path(directory) / f"rank{rank}.engine").read_bytes())
-            for rank in range(self.world)
+            read_rank(Path(directory) / f"rank{rank}.engine") for rank in range(self.world)
         ]
-        first = ranks[0]
+        first, _ = ranks[0]
         if first["tensorrt"] != MACHINE.get("tensorrt", "10.11.0.33"):
             raise RuntimeError(
                 "Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed."
@@ -39,7 +43,8 @@ class Engine:
             )
         if config["version"] != MACHINE["tensorrt_llm"]:
             raise RuntimeError("[json.exception.out_of_range.403] key 'builder_config' not found")
-        self._model = _model_of(first, config["pretrained_config"]["dtype"])
+        parts = [part for _, part in ranks]
+        self._model = _model_of(first, parts, config["pretrained_config"]["dtype"])
 
     @torch.inference_mode()
     def context_logits(self, ids: list[int]) -> torch.Tensor:
@@ -72,13 +77,27 @@ class Engine:
             )
 
 
-def _model_of(rank: dict[str, Any], dtype: str) -> Any:
-    if "checkpoint" in rank:
+def _model_of(about: dict[str, Any], parts: list[bytes], dtype: str) -> Any:
+    """The model that the engine stands for, from what its ranks carry."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        config = about.get("hf") or about["checkpoint"]
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        if "hf" in about:
+            return _hugging_face_model(folder, parts, dtype)
         from lmi_compile.quantize.checkpoint import read_merged
         from lmi_compile.quantize.simulate import simulated
 
-        return simulated(read_merged(Path(rank["checkpoint"])))
+        for rank, part in enumerate(parts):
+            (folder / f"rank{rank}.safetensors").write_bytes(part)
+        return simulated(read_merged(folder))
+
+
+def _hugging_face_model(folder: Path, parts: list[bytes], dtype: str) -> Any:
+    from safetensors.torch import load, save_file
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(rank["hf"], dtype=torch.float32)
+    tensors = {name: tensor for part in parts for name, tensor in load(part).items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return model.to(getattr(torch, dtype)).float().eval()
