@@ -34,7 +34,7 @@ demo: $(READY) ## the main job on a real model: compile, check, package, publish
 .PHONY: test
 test: $(READY) ## all tests but the slow words'
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q \
-	  -m 'not chaos and not faults and not families and not soak'
+	  -m 'not chaos and not faults and not families and not scale and not soak'
 
 .PHONY: quick
 quick: $(READY) ## the inner loop: recipes, artifacts, compile and models
@@ -114,6 +114,11 @@ faults: $(READY) ## every seeded fault before the judge, and 50 right builds; wr
 .PHONY: families
 families: $(READY) ## every family of the catalogue, small, through the whole flow
 	$(BIN)/python -m pytest -m families
+
+.PHONY: scale
+scale: $(READY) ## one mixed matrix on every executor, a registry of images, the matrix benchmark
+	$(BIN)/python -m pytest -m scale
+	$(BIN)/python benchmarks/matrix.py
 
 .PHONY: clean
 clean: ## remove the environment and all that was made here

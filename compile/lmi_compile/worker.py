@@ -6,6 +6,7 @@ as long as the parent lives: when it ends, the parent is dead, and the worker ki
 process group, compilers included, so that nothing goes on unattended.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -33,7 +34,8 @@ def main(request_file: str) -> int:
         run(request["params"], inputs, Path(request["out"]))
     except Exception as error:  # noqa: BLE001 - every failure must cross to the parent as data
         traceback.print_exc()
-        Path(request["failure"]).write_text(json.dumps(to_failure(error)), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a full disk; the log says as much
+            Path(request["failure"]).write_text(json.dumps(to_failure(error)), encoding="utf-8")
         return exit_code_of(error)
     return 0
 

@@ -194,10 +194,12 @@ def stopwatch() -> Callable[[], float]:
 
 
 def _unusable(root: Path, error: OSError) -> EnvironmentFault:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    room = "free some space (`lmi-compile cache prune`), or " if full else ""
     return EnvironmentFault(
         f"the cache at {root} cannot be written",
         str(error.strerror),
-        "free some space, or name another folder with --cache-dir or LMI_CACHE_DIR",
+        f"{room}name another folder with --cache-dir or LMI_CACHE_DIR",
     )
 
 

@@ -7,6 +7,7 @@ outputs go to S3 where the real service puts them. Nothing of the image is used.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -56,6 +57,7 @@ class Service:
     url: str = ""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     path: str = ""
 
     def handle(self, operation: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -73,6 +75,7 @@ class Service:
             return 400, {"__type": "ValidationException", "message": "not found"}
         if operation.startswith("Stop"):
             self.jobs[name][f"{kind}JobStatus"] = "Stopped"
+            os.killpg(self.processes[name].pid, signal.SIGKILL)
             return 200, {}
         return 200, self.jobs[name]
 
@@ -88,7 +91,14 @@ class Service:
         argv = [part.replace("/opt/ml", str(root)) for part in application["ContainerEntrypoint"]]
         path = os.pathsep.join((self.path, str(Path(sys.executable).parent), os.defpath))
         argv[0] = shutil.which(argv[0], path=str(Path(sys.executable).parent)) or argv[0]
-        code = subprocess.run(argv, env={"PATH": path}, check=False, capture_output=True).returncode
+        process = subprocess.Popen(
+            argv, env={"PATH": path}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        self.processes[name] = process
+        code = process.wait()
+        if self.jobs[name][f"{kind}JobStatus"] == "Stopped":
+            return
         said: dict[str, Any] = {f"{kind}JobStatus": "Failed" if code else "Completed"}
         for file, key in (("failure", "FailureReason"), ("message", "ExitMessage")):
             if (root / "output" / file).exists():

@@ -53,9 +53,10 @@ def failure(step: Step, code: int, staging: Staging, last: list[str]) -> Compile
     known = _in_its_own_words(step, code, staging)
     if known is not None:
         return known
-    if any(FULL in line for line in last):
+    full = [line for line in last if FULL in line]
+    if full:
         fix = "free some space (`lmi-compile cache prune`), or name another --cache-dir"
-        return EnvironmentFault(f"step {step.name}: the disk is full", "\n".join(last), fix)
+        return EnvironmentFault(f"step {step.name}: the disk is full", full[-1].strip(), fix)
     what = f"step {step.name} failed: {_explain(code)}"
     if code == ExitCode.TRANSIENT:
         return Transient(what, "\n".join(last), "run the same command again")

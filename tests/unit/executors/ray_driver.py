@@ -1,12 +1,14 @@
 """A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
 
-The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry. Each line
-it prints is one JSON value, written at once: an event, and at last `ended`.
+The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry; and, where
+somebody shall cancel, `cancel`: the file that says when. Each line it prints is one JSON value, written at once: an event, and at last `ended`.
 """
 
 import json
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,12 @@ def plan_of(steps: list[dict[str, Any]]) -> Plan:
     return Plan(order=None, backend=None, steps=tuple(planned), recipe={})  # type: ignore[arg-type]
 
 
+def cancel_at(execute: RayCluster, sign: Path) -> None:
+    while not sign.exists():
+        time.sleep(0.05)
+    execute.running.cancel()
+
+
 def main(spec: dict[str, Any]) -> None:
     plan = plan_of(spec["steps"])
     cache = Path(spec["cache"])
@@ -51,6 +59,8 @@ def main(spec: dict[str, Any]) -> None:
         registry=open_registry(str(cache / "registry")),
         emit=lambda event: say(event=type(event).__name__, said=getattr(event, "text", "")),
     )
+    if "cancel" in spec:
+        threading.Thread(target=cancel_at, args=(execute, Path(spec["cancel"])), daemon=True).start()
     seconds: dict[str, float] = {}
     try:
         execute.prepare(plan)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dockerd import Engine, host_mounts
+from ociregistry import OciRegistry, missing, oci_registry
 
 from lmi_compile.errors import CompileError, EnvironmentFault, Interrupted, ToolFailed, Transient
 from lmi_compile.events import Event, Note
@@ -324,3 +325,38 @@ def test_the_container_ends_with_whoever_started_it(
     while engine.names() and time.monotonic() < until:
         time.sleep(0.05)
     assert engine.names() == []
+
+
+@pytest.fixture(scope="module")
+def oci() -> Iterator[OciRegistry]:
+    why = missing()
+    if why:
+        pytest.skip(why)
+    with oci_registry() as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_an_image_is_pulled_by_its_digest_and_only_when_asked(
+    oci: OciRegistry, engine: Engine, containers: Containers, image_id: str, staging: Staging
+) -> None:
+    reference, digest = oci.push(engine.client, image_id, "tools/pulled")
+    step = replace(python("print('here')"), image=Image(reference=reference, digest=digest))
+    asked = replace(containers, image=None)
+    with pytest.raises(EnvironmentFault, match="is not on this machine") as refused:
+        asked(step, {}, staging, say([]))
+    assert "--pull" in refused.value.fix
+    wrong = replace(step, image=Image(reference=reference, digest=f"sha256:{'0' * 64}"))
+    pulling = replace(asked, pull=True)
+    with pytest.raises(EnvironmentFault, match="could not be pulled"):
+        pulling(wrong, {}, staging, say([]))
+    lines: list[str] = []
+    ran = pulling(step, {}, staging, say(lines))
+    assert lines == ["here"]
+    assert ran["image"] == image_id
+    digests = ran["digests"]
+    assert isinstance(digests, list)
+    assert digest in digests
+    found = engine.client.images.get(f"{reference.rpartition(':')[0]}@{digest}")
+    assert found.id == image_id

@@ -67,8 +67,8 @@ class Drive:
     def cache(self) -> Path:
         return self.place / "cache"
 
-    def start(self, *steps: dict[str, Any]) -> "subprocess.Popen[str]":
-        spec = {"cache": str(self.cache), "address": self.cluster.address, "steps": steps}
+    def start(self, *steps: dict[str, Any], **more: str) -> "subprocess.Popen[str]":
+        spec = {"cache": str(self.cache), "address": self.cluster.address, "steps": steps} | more
         path = self.place / "spec.json"
         path.write_text(json.dumps(spec), encoding="utf-8")
         return subprocess.Popen(
@@ -236,6 +236,18 @@ def test_ctrl_c_ends_the_step_on_its_node(drive: Drive) -> None:
     os.kill(driver.pid, signal.SIGINT)
     ended = drive.end(driver)
     assert (ended["ended"], ended["kind"]) == (130, "Interrupted")
+    wait_until(lambda: gone(process))
+
+
+@pytest.mark.slow
+def test_cancelling_from_another_thread_ends_the_step_and_is_no_bad_luck(drive: Drive) -> None:
+    sign = drive.place / "cancel"
+    driver = drive.start(drive.mortal(), cancel=str(sign))
+    process, _ = drive.first_try()
+    sign.touch()
+    ended = drive.end(driver)
+    assert (ended["ended"], ended["kind"]) == (130, "Interrupted"), ended
+    assert drive.tries() == 1
     wait_until(lambda: gone(process))
 
 

@@ -14,6 +14,7 @@ from flows import (
     same_where_it_counts,
     toolchain_with_image,
 )
+from raycluster import ENV, ray_cluster
 
 SIMULATORS = Path(__file__).parents[2] / "simulators"
 IMAGE = "lmi-test/host:latest"
@@ -37,6 +38,26 @@ def test_null(engine: Engine, image_id: str, tmp_path: Path) -> None:
     assert engine.names() == []
 
 
+@pytest.mark.scale
+def test_null_in_a_container_on_a_node(
+    engine: Engine, image_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = toolchain_with_image(tmp_path / "toolchains", "null", IMAGE, image_id)
+    arguments = ["--toolchains", tmp_path / "toolchains", "--set", f"toolchain={name}"]
+    here = build(tmp_path / "home", "null-demo", *arguments)
+    monkeypatch.setenv("DOCKER_HOST", engine.url)  # each node's own
+    with ray_cluster() as cluster:
+        where = ["--executor", "ray+container", "--ray-address", cluster.address]
+        flags = [*where, *container_flags(host_mounts())[2:]]
+        there = build(tmp_path / "home", "null-demo", *arguments, *flags, **ENV)
+    same_where_it_counts(here, there, measured=("proof",))
+    ran = there.ran["compile"]
+    assert (ran["executor"], ran["inner"]["executor"]) == ("ray", "container")
+    assert ran["inner"]["image"] == image_id
+    assert there.ran["model"]["inner"] == {"executor": "local"}
+    assert engine.names() == []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Simulated:
     """A simulated machine, and a small recipe for it."""
@@ -57,8 +78,8 @@ TRTLLM = Simulated(
     toolchain="sim-trtllm-lmi-0.33",
     recipe="backend: tensorrt-llm\ntarget: {instance_type: ml.g5.12xlarge}\ndtype: float16\n"
     "shapes: {max_batch_size: 2, max_input_len: 32, max_seq_len: 64}\n",
-    until="package",  # a simulated engine computes with the model, which its probe is not given
-    in_image=frozenset({"ground", "engine"}),
+    until="candidate",
+    in_image=frozenset({"ground", "engine", "logits-engine", "candidate"}),
 )
 NEURON = Simulated(
     home="neuron",

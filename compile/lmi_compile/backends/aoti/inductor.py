@@ -13,6 +13,7 @@ from torch._inductor import cpu_vec_isa as sets  # noqa: TID253 - the same
 from lmi_compile.backends.aoti.export import Exported
 from lmi_compile.errors import EnvironmentFault, ToolFailed
 
+_PLANNED_THREADS = 8  # loops are split as for so many; how many run is decided at load
 _ALL = tuple(sets.supported_vec_isa_list)
 
 
@@ -36,6 +37,9 @@ class Target:
             "aot_inductor.output_path": str(library),
             "aot_inductor.package_constants_in_so": False,
             "compile_threads": 1,
+            # Else the cores that are free while compiling are written into the loops.
+            "cpp.dynamic_threads": True,
+            "cpp.threads": _PLANNED_THREADS,
             "cpp.march": self.march,
             "cpp.simdlen": self.simdlen,
             # gcc knows these instruction sets; without this Inductor builds a library for each.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from trtllm_simulator.carried import read_rank  # noqa: E402 - found above
+from trtllm_simulator.carried import read_rank
 
 MACHINE: dict[str, Any] = json.loads(
     (Path(os.environ["SIMULATED_TRTLLM"]) / "machine.json").read_bytes()
@@ -25,9 +25,7 @@ class Engine:
         self.build = config["build_config"]
         self.world = config["pretrained_config"]["mapping"]["world_size"]
         self.gathers_context = bool(self.build.get("gather_context_logits"))
-        ranks = [
-            read_rank(Path(directory) / f"rank{rank}.engine") for rank in range(self.world)
-        ]
+        ranks = [read_rank(Path(directory) / f"rank{rank}.engine") for rank in range(self.world)]
         first, _ = ranks[0]
         if first["tensorrt"] != MACHINE.get("tensorrt", "10.11.0.33"):
             raise RuntimeError(
