@@ -59,7 +59,7 @@ class Lmi:
         assert "Traceback" not in done.stderr, done.stderr
         return Ended(code=done.returncode, out=done.stdout, err=done.stderr)
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, **env: str) -> subprocess.Popen[str]:
         """Start it in the background; stderr is a pipe, in a process group of its own.
 
         A shell that starts CI in the background lets it ignore SIGINT; this process shall not.
@@ -67,7 +67,7 @@ class Lmi:
         return subprocess.Popen(
             ["/usr/bin/env", "--default-signal=INT", *PROGRAM, *map(str, arguments)],
             cwd=self.home,
-            env=self.env,
+            env={**self.env, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

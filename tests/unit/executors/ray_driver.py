@@ -1,7 +1,8 @@
 """A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
 
 The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry; and, where
-somebody shall cancel, `cancel`: the file that says when. Each line it prints is one JSON value, written at once: an event, and at last `ended`.
+somebody shall cancel, `cancel`: the file that says when. Each line it prints is one JSON value,
+written at once: an event, and at last `ended`.
 """
 
 import json
@@ -60,7 +61,8 @@ def main(spec: dict[str, Any]) -> None:
         emit=lambda event: say(event=type(event).__name__, said=getattr(event, "text", "")),
     )
     if "cancel" in spec:
-        threading.Thread(target=cancel_at, args=(execute, Path(spec["cancel"])), daemon=True).start()
+        sign = Path(spec["cancel"])
+        threading.Thread(target=cancel_at, args=(execute, sign), daemon=True).start()
     seconds: dict[str, float] = {}
     try:
         execute.prepare(plan)

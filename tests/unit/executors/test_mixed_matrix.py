@@ -29,7 +29,7 @@ SIMULATORS = Path(__file__).parents[2] / "simulators"
 HOST = "lmi-test/host"
 SHAPES = "max_input_len: 24, max_seq_len: 64"
 RECIPES = {
-    "null": 'backend: "null"\ntarget: {cpu: x86-64-v2}\n'
+    "plain": 'backend: "null"\ntarget: {cpu: x86-64-v2}\n'
     "matrix: {dtype: [float32, float16, bfloat16]}\n",
     "aoti": "backend: aoti\ntarget: {cpu: x86-64-v3}\nmatrix: {dtype: [float32, bfloat16]}\n",
     "aoti-int8": "backend: aoti\ntarget: {cpu: x86-64-v3}\ndtype: float32\n"
@@ -43,8 +43,8 @@ RECIPES = {
 # Nine builds read one model, the fine-tune another; each step that builds share is there once.
 ONCE = {
     "fetch": 2,
-    "model": 3,  # null has its own
-    "reference": 2,
+    "model": 3,  # the null backend has its own
+    "reference": 3,  # as above
     "convert": 1,  # of three engines at one degree
     "logits-engine": 1,
 }
@@ -97,16 +97,15 @@ def world(
         file = source / "toolchains" / f"{toolchain}.yaml"
         names[toolchain] = toolchain_with_image(toolchains, file, f"{image}:latest", digest)
         tools.append(str(programs))
-    chosen = dict(zip(("null", "aoti", "trtllm", "neuron"), names.values(), strict=True))
+    chosen = dict(zip(("plain", "aoti", "trtllm", "neuron"), names.values(), strict=True))
     make_tiny_llama(tmp_path / "model")
     make_tiny_llama(tmp_path / "tuned", seed=1)
     recipes = tmp_path / "recipes"
     recipes.mkdir()
     for name, text in RECIPES.items():
-        model = "here" if name == "null" else tmp_path / name.replace("aoti-tuned", "tuned")
-        model = tmp_path / "model" if isinstance(model, Path) and model.name != "tuned" else model
+        model = tmp_path / ("tuned" if name == "aoti-tuned" else "model")
         (recipes / f"{name}.yaml").write_text(
-            f"apiVersion: lmi-compile/v1\nname: "{name}"\nmodel: {{id: {model}}}\n"
+            f"apiVersion: lmi-compile/v1\nname: {name}\nmodel: {{id: {model}}}\n"
             f"toolchain: {chosen[name.partition('-')[0]]}\nshapes: {{{SHAPES}}}\n{text}",
             encoding="utf-8",
         )

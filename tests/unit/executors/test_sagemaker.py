@@ -1,6 +1,8 @@
 """SageMaker jobs: requests by botocore's own model, and the whole way on loopback servers."""
 
 import json
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from lmi_compile.executors.sagemaker_requests import job_name, kind_for
 SIMULATORS = Path(__file__).parents[2] / "simulators"
 ROLE = "arn:aws:iam::111122223333:role/builder"
 ECR = "111122223333.dkr.ecr.us-east-1.amazonaws.com/lmi:1"
+DIGEST = f"sha256:{'a' * 64}"
 FLAGS = ["--executor", "sagemaker", "--sagemaker-role", ROLE,
          "--sagemaker-prefix", "s3://builds/lmi", "--image", ECR]  # fmt: skip
 
@@ -98,38 +101,29 @@ def service(s3: Server, tmp_path: Path) -> Iterator[Service]:
 
 
 def _engines(built: Built) -> dict[str, str]:
-    """The engines by digest; the simulator writes the paths of where they were made into them."""
+    """The engines by digest; other files of theirs name the paths where they were made."""
     engine = built.files["engine"]
     return {name: digest for name, digest in engine.items() if name.endswith(".engine")}
 
 
-@pytest.mark.slow
-def test_jobs_make_what_the_plan_says_and_are_taken_over(
-    s3: Server, service: Service, tmp_path: Path, make_tiny_llama: Callable[..., Path]
-) -> None:
-    home = SIMULATORS / "trtllm"
-    tools = install_simulator(
-        home / "trtllm_simulator/install.py",
-        tmp_path / "bin",
-        tensorrt_llm="0.21.0rc1",
-        build_table="0.20.0",
-    )
-    service.path = str(tools)
-    digest = f"sha256:{'a' * 64}"
-    source = home / "toolchains" / "sim-trtllm-lmi-0.33.yaml"
-    name = toolchain_with_image(tmp_path / "toolchains", source, ECR, digest)
+@pytest.fixture
+def recipe(tmp_path: Path, make_tiny_llama: Callable[..., Path]) -> Path:
+    source = SIMULATORS / "trtllm" / "toolchains" / "sim-trtllm-lmi-0.33.yaml"
+    name = toolchain_with_image(tmp_path / "toolchains", source, ECR, DIGEST)
     make_tiny_llama(tmp_path / "model", vocab_size=300)
-    recipe = tmp_path / "tiny.yaml"
-    recipe.write_text(
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
         f"apiVersion: lmi-compile/v1\nname: tiny\nmodel: {{id: {tmp_path}/model}}\n"
         f"backend: tensorrt-llm\ntoolchain: {name}\ntarget: {{instance_type: ml.g5.12xlarge}}\n"
         "dtype: float16\ntensor_parallel_degree: 2\n"
         "shapes: {max_batch_size: 2, max_input_len: 32, max_seq_len: 64}\n",
         encoding="utf-8",
     )
-    arguments = ["--toolchains", tmp_path / "toolchains", "--until", "package"]
-    here = build(tmp_path / "home", recipe, *arguments, PATH=path_with(tools))
-    env = {
+    return path
+
+
+def _env(s3: Server, service: Service) -> dict[str, str]:
+    return {
         "AWS_ENDPOINT_URL_SAGEMAKER": service.url,
         "AWS_ENDPOINT_URL_S3": s3.endpoint,
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": s3.endpoint,
@@ -138,13 +132,55 @@ def test_jobs_make_what_the_plan_says_and_are_taken_over(
         "AWS_DEFAULT_REGION": "us-east-1",
         "LMI_SAGEMAKER_POLL_SECONDS": "0.2",
     }
+
+
+@pytest.mark.slow
+def test_jobs_make_what_the_plan_says_and_are_taken_over(
+    s3: Server, service: Service, tmp_path: Path, recipe: Path
+) -> None:
+    tools = install_simulator(
+        SIMULATORS / "trtllm" / "trtllm_simulator/install.py",
+        tmp_path / "bin",
+        tensorrt_llm="0.21.0rc1",
+        build_table="0.20.0",
+    )
+    service.path = str(tools)
+    arguments = ["--toolchains", tmp_path / "toolchains", "--until", "package"]
+    here = build(tmp_path / "home", recipe, *arguments, PATH=path_with(tools))
+    env = _env(s3, service)
     there = build(tmp_path / "home", recipe, *arguments, *FLAGS[:-2], **env)
     assert here.steps == there.steps
-    assert _engines(here).keys() == _engines(there).keys() != set()
+    assert _engines(here) == _engines(there) != {}
     in_jobs = {step for step, ran in there.ran.items() if ran["executor"] == "sagemaker"}
     assert in_jobs == {"ground", "engine"}
-    assert all(digest in json.dumps(request) for _, request in service.requests)
+    assert all(DIGEST in json.dumps(request) for _, request in service.requests)
     asked = len(service.requests)
     again = build(tmp_path / "home", recipe, *arguments, *FLAGS[:-2], **env)
     assert _engines(there) == _engines(again)
     assert len(service.requests) == asked
+
+
+@pytest.mark.slow
+def test_stopping_a_matrix_stops_its_jobs(
+    s3: Server, service: Service, tmp_path: Path, recipe: Path
+) -> None:
+    """A matrix ends what other threads run by `cancel`."""
+    tool = tmp_path / "bin" / "python3"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/began\nexec sleep 600\n", encoding="utf-8")
+    tool.chmod(0o755)
+    service.path = str(tool.parent)
+    lmi = Lmi(home=tmp_path)
+    flags = ["--toolchains", tmp_path / "toolchains", "--until", "ground", *FLAGS[:-2]]
+    process = lmi.start("matrix", recipe, *flags, **_env(s3, service))
+    until = time.monotonic() + 120
+    while not (tmp_path / "began").exists() or not (tmp_path / "began").read_text():
+        assert time.monotonic() < until, "the job did not begin"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    (status,) = (job["ProcessingJobStatus"] for job in service.jobs.values())
+    assert status == "Stopped"
+    assert "Traceback" not in said
+    assert not list((tmp_path / "cache" / "staging").iterdir())

@@ -1,4 +1,4 @@
-"""`lmi-compile` for a test's own registry, which takes what simulators made: `testbed.py ARGS...`."""
+"""`testbed.py ARGS...`: `lmi-compile`, with a registry that takes what simulators made."""
 
 import sys
 from functools import partial
