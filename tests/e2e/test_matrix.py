@@ -123,3 +123,10 @@ def test_bad_words_are_exit_2(lmi: Lmi, arguments: tuple[str, ...], said: str) -
     recipe(lmi, "one")
     ended = lmi(*arguments)
     assert (ended.code, said in ended.err) == (2, True), ended.err
+
+
+def test_a_report_that_has_no_place_is_said_before_anything_runs(lmi: Lmi) -> None:
+    recipe(lmi, "one")
+    ended = lmi("matrix", "recipes", "--junit", "nowhere/junit.xml")
+    assert (ended.code, "nowhere is no folder" in ended.err) == (8, True), ended.err
+    assert lmi.finished() == set()

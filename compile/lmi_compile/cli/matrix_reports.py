@@ -1,5 +1,6 @@
 """What `matrix` says before and after: the plan, what changed, what came of it."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,6 +69,18 @@ def write_reports(run: Run, changes: Changes, junit: Path | None, markdown: Path
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise EnvironmentFault(f"{path} cannot be written", str(error)) from error
+
+
+def hold_reports(*reports: Path | None) -> None:
+    """Before anything runs: each report has a folder to be written into.
+
+    Raises:
+        EnvironmentFault: it has none.
+    """
+    for path in reports:
+        if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+            why = f"{path.parent} is no folder that can be written"
+            raise EnvironmentFault(f"{path} cannot be written", why, "name a folder that is there")
 
 
 def show_plan(console: Console, planned: Iterable[Planned]) -> None:

@@ -13,6 +13,7 @@ from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.matrix_reports import (
     changed,
     changes_since_green,
+    hold_reports,
     report,
     show_changes,
     show_plan,
@@ -91,6 +92,7 @@ def matrix(
     means one build for each combination. Exit 9 when part failed.
     """
     options = _options(flags)
+    hold_reports(options.junit, options.markdown)
     settings = read_settings(**flags)
     console = Console(quiet=quiet, verbose=verbose)
     bounds = _bounds(jobs, limits)

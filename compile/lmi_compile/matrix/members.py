@@ -90,7 +90,8 @@ def _meant_by(source: str) -> list[Path]:
 
 def _is_recipe(path: Path, folder: Path) -> bool:
     parts = path.relative_to(folder).parts
-    return path.suffix in _SUFFIXES and path.is_file() and not any(
+    there = path.is_file() or path.is_symlink()  # a link to nothing is an error to be told
+    return path.suffix in _SUFFIXES and there and not any(
         part.startswith(("_", ".")) for part in parts
     )  # fmt: skip
 

@@ -88,6 +88,12 @@ class Line:
         return text_of(self.build, "state")
 
     @property
+    def standing(self) -> str:
+        """Its state; what was built and could not be judged is not shown as good."""
+        unjudged = text_of(self.build, "decision") == "UNVERIFIED"
+        return "unverified" if unjudged and self.state in GREEN else self.state
+
+    @property
     def error(self) -> dict[str, str]:
         """What it failed with; every part is there, empty where nothing is known."""
         return {**dict.fromkeys(("kind", "what", "why", "fix", "step"), ""), **error_of(self.build)}

@@ -23,8 +23,9 @@ from lmi_verify.verdict import from_json
 
 _POINTS = 30
 _TONES = {"built": "ok", "cached": "ok", "quarantined": "hm", "cancelled": "hm",
-          "interrupted": "hm"}  # fmt: skip
-_MARKS = {"built": "✓", "cached": "✓", "quarantined": "‖", "cancelled": "-", "interrupted": "-"}
+          "interrupted": "hm", "unverified": "hm"}  # fmt: skip
+_MARKS = {"built": "✓", "cached": "✓", "quarantined": "‖", "cancelled": "-",
+          "interrupted": "-", "unverified": "?"}  # fmt: skip
 _SMALL = 1e-3
 _MINUTE, _HOUR = 60, 3600
 

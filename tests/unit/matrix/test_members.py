@@ -65,9 +65,11 @@ def test_two_values_that_give_one_name_are_refused(tmp_path: Path) -> None:
 def test_what_is_no_recipe_stays_with_its_problem(tmp_path: Path) -> None:
     recipe(tmp_path / "good.yaml")
     (tmp_path / "bad.yaml").write_text("nonsense: true\n", encoding="utf-8")
-    bad, good = collect([str(tmp_path)])
-    assert (bad.name, good.name) == ("bad", "good")
+    (tmp_path / "gone.yaml").symlink_to(tmp_path / "nowhere")
+    bad, gone, good = collect([str(tmp_path)])
+    assert (bad.name, gone.name, good.name) == ("bad", "gone", "good")
     assert isinstance(bad.loaded, RecipesError)
+    assert isinstance(gone.loaded, RecipesError)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,13 @@ def test_what_broke_has_the_first_red_run_and_both_keys() -> None:
     assert line.state == "failed"
 
 
+def test_what_nobody_could_judge_is_not_shown_as_good() -> None:
+    unjudged = [build | {"decision": "UNVERIFIED"} for build in RUNS[0]["builds"]]
+    lines = board([RUNS[0] | {"builds": unjudged}]).lines
+    assert {line.standing for line in lines if line.state in {"built", "cached"}} == {"unverified"}
+    assert {line.standing for line in board(RUNS).lines} == {line.state for line in lines}
+
+
 def test_quarantined_builds_are_there_and_last_among_the_trouble() -> None:
     assert [line.name for line in board(RUNS).trouble] == [BROKEN, QUARANTINED]
 
