@@ -17,6 +17,13 @@ from lmi_artifacts.digest import digest_bytes
 
 _TOOLCHAINS = Path(__file__).parents[3] / "recipes" / "lmi_recipes" / "toolchains"
 
+# Files that hold seconds.
+MEASURED = {
+    *((step, "outputs.json") for step in ("reference", "baseline", "candidate")),
+    ("judge", "verdict.json"),
+    ("proof", "proof.json"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
@@ -56,7 +63,7 @@ def build(home: Path, recipe: Path | str, *arguments: str | Path, **env: str) ->
         steps[record["name"]] = step.name
         ran[record["name"]] = record["ran"]
         files[record["name"]] = {
-            str(path.relative_to(step)): digest_bytes(path.read_bytes()).hex
+            str(path.relative_to(step / "out")): digest_bytes(path.read_bytes()).hex
             for path in sorted((step / "out").rglob("*"))
             if path.is_file()
         }
@@ -64,14 +71,25 @@ def build(home: Path, recipe: Path | str, *arguments: str | Path, **env: str) ->
     return Built(said=ended.json(), steps=steps, files=files, ran=ran)
 
 
-def same_where_it_counts(one: Built, other: Built, *, measured: tuple[str, ...] = ()) -> None:
+def same_where_it_counts(one: Built, other: Built) -> None:
     """Hold two builds against each other: keys, artifact and bytes, but for measured seconds."""
     assert one.steps == other.steps
     assert one.said["artifact"] == other.said["artifact"]
     assert one.said["decision"] == other.said["decision"]
-    for name, files in one.files.items():
-        if name not in measured:
-            assert files == other.files[name], name
+    wrong = differing(one.files, other.files) - MEASURED
+    assert not wrong, wrong
+
+
+def differing(
+    one: Mapping[str, Mapping[str, str]], other: Mapping[str, Mapping[str, str]]
+) -> set[tuple[str, str]]:
+    """The files of two builds that differ or are missing, each with its step."""
+    return {
+        (step, name)
+        for step in one.keys() | other.keys()
+        for name in one.get(step, {}).keys() | other.get(step, {}).keys()
+        if one.get(step, {}).get(name) != other.get(step, {}).get(name)
+    }
 
 
 def container_flags(mounts: list[Path]) -> list[str]:

@@ -17,7 +17,14 @@ from typing import Any
 
 import pytest
 from dockerd import Engine, host_mounts
-from flows import container_flags, install_simulator, path_with, toolchain_with_image
+from flows import (
+    MEASURED,
+    container_flags,
+    differing,
+    install_simulator,
+    path_with,
+    toolchain_with_image,
+)
 from lmi import Ended, Lmi
 from raycluster import ENV, ray_cluster
 
@@ -67,12 +74,12 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run of the matrix left behind."""
+    """What one run of the matrix left behind; files and names of steps by key."""
 
     report: Any
     began: Counter[str]
     files: Mapping[str, Mapping[str, str]]
-    ran: Mapping[str, Mapping[str, Any]]
+    names: Mapping[str, str]
 
 
 @pytest.fixture
@@ -126,13 +133,12 @@ def run(world: World, *more: str, **env: str) -> Run:
     report = Ended(code=0, out=ended.stdout, err=ended.stderr).json()
     lines = [line for line in ended.stderr.splitlines() if line.startswith("  ")]
     began = Counter(line.rpartition(": ")[2] for line in lines if not line.endswith(" s"))
-    files, ran = {}, {}
+    files, names = {}, {}
     for step in (world.home / "cache" / "steps").iterdir():
-        record = json.loads((step / "step.json").read_bytes())
-        ran[step.name] = record | {"key": None}
+        names[step.name] = json.loads((step / "step.json").read_bytes())["name"]
         files[step.name] = dict(_files(step / "out"))
     world.home.rename(world.home.with_name(f"home-{uuid.uuid4().hex}"))
-    return Run(report=report, began=began, files=files, ran=ran)
+    return Run(report=report, began=began, files=files, names=names)
 
 
 def _files(out: Path) -> Iterator[tuple[str, str]]:
@@ -147,17 +153,8 @@ def same(one: Run, other: Run) -> None:
         for field in ("name", "state", "plan_key", "artifact", "decision", "proof", "figures"):
             assert left[field] == right[field], (left["name"], field)
     assert one.files.keys() == other.files.keys()
-    differ = [
-        (one.ran[key]["name"], name)
-        for key, files in one.files.items()
-        for name in files.keys() | other.files[key].keys()
-        if files.get(name) != other.files[key].get(name)
-    ]
-    assert {(step, name) for step, name in differ} <= MEASURED
-
-
-# Files that hold seconds.
-MEASURED = {("proof", "proof.json"), ("candidate", "outputs.json"), ("judge", "verdict.json")}
+    differ = {(one.names[key], name) for key, name in differing(one.files, other.files)}
+    assert differ - MEASURED == set()
 
 
 def shared_steps_were_built_once(run: Run) -> None:

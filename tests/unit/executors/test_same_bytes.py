@@ -27,7 +27,7 @@ def test_null(engine: Engine, image_id: str, tmp_path: Path) -> None:
     here = build(tmp_path / "home", "null-demo", *arguments)
     flags = container_flags(host_mounts())
     there = build(tmp_path / "home", "null-demo", *arguments, *flags, DOCKER_HOST=engine.url)
-    same_where_it_counts(here, there, measured=("proof",))
+    same_where_it_counts(here, there)
     assert here.ran["compile"] == {"executor": "local"}
     assert there.ran["compile"] == {
         "executor": "container",
@@ -50,7 +50,7 @@ def test_null_in_a_container_on_a_node(
         where = ["--executor", "ray+container", "--ray-address", cluster.address]
         flags = [*where, *container_flags(host_mounts())[2:]]
         there = build(tmp_path / "home", "null-demo", *arguments, *flags, **ENV)
-    same_where_it_counts(here, there, measured=("proof",))
+    same_where_it_counts(here, there)
     ran = there.ran["compile"]
     assert (ran["executor"], ran["inner"]["executor"]) == ("ray", "container")
     assert ran["inner"]["image"] == image_id
