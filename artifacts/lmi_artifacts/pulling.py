@@ -104,6 +104,7 @@ def _pull(
         tree = partial / "tree"
         whole = _whole(manifest, tree)
         missing = [file for file in manifest.files if file.path not in whole]
+        _refuse_what_cannot_fit(missing, partial, dest)
         announce(missing, partial)
         _fill(missing, tree, partial / "incoming", fetch)
         write_manifest(tree, manifest)
@@ -115,6 +116,16 @@ def _pull(
     finally:
         os.close(lock)
     return Pulled(path=dest, up_to_date=False, fetched=len(missing), reused=len(whole))
+
+
+def _refuse_what_cannot_fit(missing: Sequence[ManifestFile], partial: Path, dest: Path) -> None:
+    """Say before the first byte that the disk is too small, not after the last that fits."""
+    begun = sum(path.stat().st_size for path in partial.glob("*.beginning"))
+    needed = sum(file.size for file in missing) - begun
+    disk = os.statvfs(partial)
+    free = disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise PullFailed(str(dest), f"{needed} bytes are to come, and only {free} are free there")
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
