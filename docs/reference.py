@@ -10,7 +10,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from lmi_artifacts.manifest import Manifest
+from lmi_artifacts.manifest import Manifest, ManifestFile, manifest_schema_text
 from lmi_compile.errors import _CODES, ExitCode
 from lmi_compile.explain import explained_codes, explanation
 from lmi_recipes.schema import recipe_schema_text
@@ -118,6 +118,8 @@ def _manifest() -> Iterator[str]:
     yield "| field | type |\n|---|---|"
     for field in dataclasses.fields(Manifest):
         yield f"| `{field.name}` | `{_cell(str(field.type))}` |"
+    yield f"\n```\n{inspect.cleandoc(ManifestFile.__doc__ or '')}\n```\n"
+    yield f"`lmi-compile schema manifest`:\n\n```json\n{manifest_schema_text()}```"
 
 
 def _code(value: object) -> str:
