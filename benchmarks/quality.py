@@ -3,13 +3,14 @@
     python benchmarks/quality.py MODEL TREE [--text FILE] [--windows 8] [--tokens 256]
     python benchmarks/quality.py MODEL --ranges DIR --form smoothquant,token,0.5 --form int8_wo
 
-MODEL is the Hugging Face directory. TREE is a packaged tree: its own loader makes the logits,
-through prefill. With --form METHOD[,token or static[,ALPHA]], the layers that the graphs are
-traced from run eagerly instead, with the same kernels: a preview that needs no compilation.
+MODEL is the Hugging Face directory. TREE is a packaged tree: the loader inside it makes the
+logits, through prefill. With --form METHOD[,token or static[,ALPHA]], the layers that the graphs
+are traced from run eagerly instead, with the same kernels: a preview that needs no compilation.
 Prints one JSON object per candidate.
 """
 
 import argparse
+import importlib.util
 import json
 import math
 import sys
@@ -25,7 +26,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lmi_compile.backends.aoti import linears, quantised, skeleton
 from lmi_compile.backends.aoti.forms import Form, form_of
 from lmi_compile.backends.aoti.ranges import read_ranges
-from lmi_compile.backends.aoti.runtime.graphs import Graphs
 from lmi_compile.backends.aoti.storing import Quantiser, Ranges
 
 TEXT = Path("tests/fixtures/texts/python-reference-evaluation.txt")
@@ -48,8 +48,16 @@ def eager(folder: Path) -> Run:
 
 
 def packaged(tree: Path) -> Run:
-    """The compiled prefill graph, every row."""
-    graphs = Graphs(tree)
+    """The compiled prefill graph, every row, through the loader that the tree brings."""
+    name = f"served_{abs(hash(tree.resolve()))}"
+    folder = tree / "lmi_aoti_runtime"
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    graphs = importlib.import_module(f"{name}.graphs").Graphs(tree)
     return lambda ids: graphs.prefill(ids, torch.arange(len(ids)))
 
 
@@ -58,15 +66,16 @@ def previewed(folder: Path, form: Form, ranges: Ranges, alpha: float | None) -> 
     model = skeleton.build(AutoConfig.from_pretrained(folder), torch.float32)
     model.set_attn_implementation("sdpa")
     held = load_file(folder / "model.safetensors")
-    quantiser = Quantiser(
-        read=lambda name: held[name].float(), form=form, ranges=ranges, alpha=alpha
-    )
     quantised.quantise(model, form)
     linears.set_rows(model, "many")
     kept = set(model.state_dict())
-    tensors = [*model.named_parameters(), *model.named_buffers()]
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    types = {name: tensor.dtype for name, tensor in tensors.items()}
+    quantiser = Quantiser(
+        read=lambda name: held[name].float(), form=form, ranges=ranges, stored=types, alpha=alpha
+    )
     with torch.no_grad():
-        for name, tensor in tensors:
+        for name, tensor in tensors.items():
             if name in kept and not name.endswith(".packed"):
                 tensor.copy_(quantiser.tensor(name, tensor.dtype))
     for name, module in model.named_modules():

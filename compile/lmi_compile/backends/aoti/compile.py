@@ -17,7 +17,7 @@ import transformers  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backends.aoti import constants as constants_of
-from lmi_compile.backends.aoti import export, inductor, linears, quantised, skeleton
+from lmi_compile.backends.aoti import export, inductor, linears, quantised, skeleton, slots
 from lmi_compile.backends.aoti.forms import PLAIN, Form, read_form
 from lmi_compile.backends.aoti.progress import say, stage
 from lmi_compile.backends.aoti.runtime import environment
@@ -25,6 +25,8 @@ from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
 from lmi_compile.backends.aoti.scratch import fixed_scratch
 from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
 
+# Members whose bytes differ between two builds from empty caches, with the cause.
+_DIFFERS: dict[str, JSONValue] = {}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -63,6 +65,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         model = skeleton.build(config, job.shapes.dtype)
         plain = job.form == PLAIN
         swap = linears.swap_linears(model) if plain else quantised.quantise(model, job.form)
+        if job.form.cache == "fp8":
+            slots.add_scales(model, len(job.shapes.cache))
         say(f"{swap} linear layers, quantisation: {job.form.method}. {job.form.note}".strip())
         constants = _compile(model, job, scratch, out / "graphs")
     write_tensors(out / "constants.safetensors", constants.others)
@@ -113,11 +117,12 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
         what = f"the aoti backend does not compile {params['dtype']}"
         raise Unsupported(what, "", f"set dtype to one of {', '.join(_DTYPES)}")
     quantization = params.get("quantization")
-    longest, slots = _whole(params, "max_input_len"), _whole(params, "max_seq_len")
+    form = read_form(quantization if isinstance(quantization, dict) else None)
+    longest, total = _whole(params, "max_input_len"), _whole(params, "max_seq_len")
     known = getattr(config, "max_position_embeddings", None)
-    if not 2 <= longest < slots or (isinstance(known, int) and slots > known):  # noqa: PLR2004 - a dynamic length needs two values
+    if not 2 <= longest < total or (isinstance(known, int) and total > known):  # noqa: PLR2004 - a dynamic length needs two values
         what = "these lengths cannot be compiled for this model"
-        why = f"max_input_len {longest}, max_seq_len {slots}, the model's own limit {known}"
+        why = f"max_input_len {longest}, max_seq_len {total}, the model's own limit {known}"
         fix = "need 2 <= max_input_len < max_seq_len <= the model's max_position_embeddings"
         raise Unsupported(what, why, fix)
     listed = params["required_cpu_flags"]
@@ -131,14 +136,15 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
     shapes = export.Shapes(
         batch=_whole(params, "max_batch_size"),
         max_input_len=longest,
-        max_seq_len=slots,
+        max_seq_len=total,
         cache=skeleton.cache_shapes(config),
         dtype=dtype,
+        slot_dtype=torch.uint8 if form.cache == "fp8" else None,
     )
     return _Job(
         config=config.to_dict(),
         shapes=shapes,
-        form=read_form(quantization if isinstance(quantization, dict) else None),
+        form=form,
         target=target,
         flags=flags,
         vectors=inductor.require_vectors(target),
@@ -155,6 +161,7 @@ def _description(
         "format": 1,
         "backend": "aoti",
         "built_with": _built_with(job),
+        "reproducibility": {"differs": dict(_DIFFERS)},
         "requires": {
             "torch": str(torch.__version__).partition("+")[0],
             "torch_git": torch.version.git_version,
@@ -169,8 +176,9 @@ def _description(
         },
         "quantization": job.form.to_json(),
         "note": job.form.note,
-        "packed": sorted(constants.packed),
+        "packed": dict(constants.packed),
         "dtype": str(shapes.dtype).removeprefix("torch."),
+        "slot_dtype": str(shapes.slot_dtype or shapes.dtype).removeprefix("torch."),
         "limits": {
             "max_batch_size": shapes.batch,
             "max_input_len": shapes.max_input_len,

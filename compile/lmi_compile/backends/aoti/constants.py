@@ -8,10 +8,14 @@ import torch  # noqa: TID253 - imported by the compile worker only
 from transformers import PreTrainedModel  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti.export import Exported
+from lmi_compile.backends.aoti.forms import GROUP
 from lmi_compile.errors import OurBug, Unsupported
 
 _WRAPPER = "model."  # Prefill and Decode hold the model under this name
-_PACKED = ".packed"  # a layer's weight as oneDNN holds it; stored as `.weight`, transposed
+_PACKED = ".packed"  # a layer's weight as a kernel holds it; stored as `.weight`
+
+# Inductor's lowering of a 4-bit product makes the width of a group a constant of its own, int64.
+_GROUP_NAME, _INT64 = "int4_group", 4
 
 
 @dataclass(slots=True)
@@ -22,13 +26,14 @@ class Constants:
         weights: checkpoint name to parameter; only shapes and types mean anything.
         others: name to a tensor with its value, such as rotary frequencies.
         maps: graph to (name in the library to name in `weights` or `others`).
-        packed: names in `weights` that the loader packs for oneDNN before a library gets them.
+        packed: name of what the loader makes for a kernel, to the name in `weights` of its source
+            and the kernel's: `onednn` (8 bits, source transposed) or `int4`.
     """
 
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     others: dict[str, torch.Tensor] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
-    packed: set[str] = field(default_factory=set)
+    packed: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def add(self, graph: str, exported: Exported, library: Path, names: Mapping[int, str]) -> None:
         """Takes over what `library`, compiled from `exported`, names.
@@ -44,23 +49,35 @@ class Constants:
         """
         runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)  # noqa: SLF001 - AOTInductor has no public loader without Inductor
         held = {**dict(exported.program.state_dict), **dict(exported.program.constants)}
-        wanted = sorted(runner.get_constant_names_to_original_fqns().values())
+        named = runner.get_constant_names_to_original_fqns()
+        wanted = sorted(named.values())
+        types = {named[key]: kind for key, kind in runner.get_constant_names_to_dtypes().items()}
         _refuse_inlined_weights(exported, set(wanted))
+        grouped = any("int4pack" in str(node.target) for node in exported.program.graph.nodes)
         mapped: dict[str, str] = {}
         for name in wanted:
             tensor = held.get(name)
+            if tensor is None and types[name] == _INT64 and grouped:
+                mapped[name] = _GROUP_NAME
+                self.others[_GROUP_NAME] = torch.tensor(GROUP)
+                continue
             if not isinstance(tensor, torch.Tensor):
                 what = f"graph {graph} wants a constant that nothing holds: {name}"
                 raise OurBug(what, "", "report it with the step's log")
             mapped[name] = self._place(graph, name, tensor, names)
         self.maps[graph] = mapped
 
+    def _pack(self, name: str, tensor: torch.Tensor) -> str:
+        source = name.removesuffix(_PACKED) + ".weight"
+        four_bits = tensor.dtype == torch.uint8
+        self.packed[name] = {"source": source, "kernel": "int4" if four_bits else "onednn"}
+        self.weights[source] = tensor if four_bits else tensor.t()
+        return name
+
     def _place(self, graph: str, name: str, tensor: torch.Tensor, names: Mapping[int, str]) -> str:
         known = names.get(tensor.data_ptr())
         if known is not None and known.endswith(_PACKED):
-            known = known.removesuffix(_PACKED) + ".weight"
-            self.packed.add(known)
-            tensor = tensor.t()
+            return self._pack(known, tensor)
         if known is not None and tensor.numel():
             self.weights[known] = tensor
             return known

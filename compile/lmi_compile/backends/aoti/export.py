@@ -10,7 +10,13 @@ from transformers import PreTrainedModel  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti import attention
 from lmi_compile.backends.aoti.skeleton import CacheShape
-from lmi_compile.backends.aoti.slots import DecodeLayer, PrefillLayer, SlotCache, pairs
+from lmi_compile.backends.aoti.slots import (
+    DecodeLayer,
+    PrefillLayer,
+    SlotCache,
+    pairs,
+    scales_of,
+)
 from lmi_compile.errors import CompileError, Unsupported
 
 _EXAMPLE_LENGTH = 5
@@ -26,7 +32,8 @@ class Shapes:
         max_input_len: longest prompt.
         max_seq_len: S, slots per sequence: prompt and continuation.
         cache: per layer, what keys and values store.
-        dtype: of the cache.
+        dtype: of the model.
+        slot_dtype: of the cache's slots; the model's when None.
     """
 
     batch: int
@@ -34,11 +41,13 @@ class Shapes:
     max_seq_len: int
     cache: Sequence[tuple[CacheShape, CacheShape]]
     dtype: torch.dtype = torch.float32
+    slot_dtype: torch.dtype | None = None
 
     def slots(self, batch: int) -> list[torch.Tensor]:
         """Empty cache tensors `[batch, heads, S, width]` in the order k0, v0, k1, v1, ..."""
+        dtype = self.slot_dtype or self.dtype
         return [
-            torch.zeros(batch, one.heads, self.max_seq_len, one.width, dtype=self.dtype)
+            torch.zeros(batch, one.heads, self.max_seq_len, one.width, dtype=dtype)
             for layer in self.cache
             for one in layer
         ]
@@ -55,7 +64,8 @@ class Prefill(torch.nn.Module):
         self, ids: torch.Tensor, rows: torch.Tensor, slots: list[torch.Tensor]
     ) -> torch.Tensor:
         """Logits of the asked rows; row i predicts the token at position i + 1."""
-        cache = SlotCache([PrefillLayer(key, value) for key, value in pairs(slots)])
+        layers = zip(pairs(slots), scales_of(self.model, len(slots) // 2), strict=True)
+        cache = SlotCache([PrefillLayer(*pair, scales) for pair, scales in layers])
         out = self.model(
             input_ids=ids,
             position_ids=torch.arange(ids.shape[1])[None],
@@ -82,8 +92,9 @@ class Decode(torch.nn.Module):
         last = cast("int", positions.max().item())  # while tracing, a symbol
         torch._check(last >= 0)  # type: ignore[no-untyped-call]  # noqa: SLF001 - export's documented way to bound a size
         torch._check(last < slots[0].shape[2])  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same
+        layers = zip(pairs(slots), scales_of(self.model, len(slots) // 2), strict=True)
         cache = SlotCache(
-            [DecodeLayer(key, value, positions, last + 1) for key, value in pairs(slots)]
+            [DecodeLayer(*pair, positions, last + 1, scales) for pair, scales in layers]
         )
         out = self.model(
             input_ids=ids,

@@ -10,8 +10,11 @@ from typing import Literal, TypeAlias
 
 from lmi_artifacts.digest import JSONValue
 
-Method: TypeAlias = Literal["none", "int8_wo", "smoothquant", "fp8"]
+Method: TypeAlias = Literal["none", "int8_wo", "int4_wo", "smoothquant", "fp8"]
 Activations: TypeAlias = Literal["float", "per_token", "static"]
+Cache: TypeAlias = Literal["auto", "fp8"]
+
+GROUP = 32  # 4-bit weights that share a scale and a zero, along a row
 
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
@@ -21,27 +24,25 @@ class Form:
     """A storage form.
 
     Attributes:
-        method: `none` (the weights' own type), `int8_wo` (8-bit weights), `smoothquant` (8-bit
-            weights and activations) or `fp8` (E4M3 weights and activations).
+        method: `none` (the weights' own type), `int8_wo` and `int4_wo` (8-bit and 4-bit weights),
+            `smoothquant` (8-bit weights and activations) or `fp8` (E4M3 weights and activations).
         activations: `float`, or one scale per token or one fixed by calibration.
-        reduced_range: 8-bit weights keep to 7 bits (-63..63): without VNNI, oneDNN's u8 x s8
-            adds pairs of products in 16 bits, and 255 * 127 * 2 does not fit (measured: 0.9 %
-            relative error with 8 bits, none with 7).
+        reduced_range: neighbours of one sign in a row of 8-bit weights add up to at most 128:
+            without VNNI, oneDNN's u8 x s8 adds pairs of products in 16 bits, where 255 * 128 is
+            the most that fits.
+        cache: `auto` follows the model's dtype; `fp8` keeps keys and values in E4M3, each with a
+            scale per layer that calibration fixes.
     """
 
     method: Method = "none"
     activations: Activations = "float"
     reduced_range: bool = False
-
-    @property
-    def most(self) -> int:
-        """The largest stored whole number of the linear layers' 8-bit weights."""
-        return 63 if self.reduced_range else 127
+    cache: Cache = "auto"
 
     @property
     def calibrated(self) -> bool:
         """Whether the weights step needs ranges of activations."""
-        return self.method == "smoothquant" or self.activations == "static"
+        return self.method == "smoothquant" or self.activations == "static" or self.cache != "auto"
 
     @property
     def note(self) -> str:
@@ -56,21 +57,25 @@ class Form:
             "method": self.method,
             "activations": self.activations,
             "reduced_range": self.reduced_range,
+            "cache": self.cache,
         }
 
 
 PLAIN = Form()
 
 
-def form_of(method: Method, flags: Sequence[str], *, per_token: bool) -> Form:
+def form_of(
+    method: Method, flags: Sequence[str], *, per_token: bool, cache: Cache = "auto"
+) -> Form:
     """The form for a method on processors that have at least `flags`."""
     match method:
         case "none":
             return PLAIN
-        case "int8_wo":
+        case "int8_wo" | "int4_wo":
             return Form(method=method)
         case "fp8":
-            return Form(method=method, activations="static")
+            activations: Activations = "per_token" if per_token else "static"
+            return Form(method=method, activations=activations, cache=cache)
         case "smoothquant":
             return Form(
                 method=method,
@@ -83,4 +88,4 @@ def read_form(given: Mapping[str, JSONValue] | None) -> Form:
     """The form that `to_json` wrote; None is the plain one."""
     if given is None:
         return PLAIN
-    return Form(**given)  # type: ignore[arg-type]  # the three fields of to_json
+    return Form(**given)  # type: ignore[arg-type]  # the fields of to_json

@@ -1,13 +1,13 @@
 """What of a recipe this backend carries; the rest is refused by name, before any work."""
 
 from lmi_compile.backend import Order
-from lmi_compile.backends.aoti.forms import Form, form_of
+from lmi_compile.backends.aoti.forms import Cache, Form, form_of
 from lmi_compile.calibration import PlannedCalibration
 from lmi_compile.errors import Unsupported
 from lmi_recipes.target import CpuTarget
 
 _DTYPES = ("float32", "bfloat16")
-_METHODS = ("none", "int8_wo", "smoothquant", "fp8")
+_METHODS = ("none", "int8_wo", "int4_wo", "smoothquant", "fp8")
 
 
 def check_ground(order: Order) -> None:
@@ -22,7 +22,11 @@ def check_ground(order: Order) -> None:
         ("model.task", recipe.model.task, ("text-generation",)),
         ("dtype", recipe.dtype, _DTYPES if method == "none" else _DTYPES[:1]),
         ("quantization.method", method, _METHODS),
-        ("quantization.kv_cache_dtype", recipe.quantization.kv_cache_dtype, ("auto",)),
+        (
+            "quantization.kv_cache_dtype",
+            recipe.quantization.kv_cache_dtype,
+            ("auto", "fp8") if method == "fp8" else ("auto",),
+        ),
         ("tensor_parallel_degree", recipe.tensor_parallel_degree, (1,)),
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, (1,)),
     )
@@ -44,10 +48,11 @@ def storage(order: Order, cpu: CpuTarget) -> Form:
     """The storage form that the recipe's quantisation means on the target's processors."""
     quantization = order.recipe.quantization
     smoothing = quantization.smoothquant
-    per_token = smoothing is None or smoothing.per_token
+    per_token = smoothing is not None and smoothing.per_token
+    cache: Cache = "fp8" if quantization.kv_cache_dtype == "fp8" else "auto"
     match quantization.method:
-        case "none" | "int8_wo" | "smoothquant" | "fp8" as method:
-            return form_of(method, cpu.required_flags, per_token=per_token)
+        case "none" | "int8_wo" | "int4_wo" | "smoothquant" | "fp8" as method:
+            return form_of(method, cpu.required_flags, per_token=per_token, cache=cache)
         case other:
             raise Unsupported(f"the aoti backend cannot build this yet: {other}")
 

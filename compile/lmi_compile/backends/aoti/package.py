@@ -40,6 +40,7 @@ _DESCRIBED = (
     "requires",
     "model",
     "dtype",
+    "slot_dtype",
     "quantization",
     "packed",
     "note",
@@ -48,6 +49,7 @@ _DESCRIBED = (
     "graphs",
     "tensors",
     "built_with",
+    "reproducibility",
 )
 
 

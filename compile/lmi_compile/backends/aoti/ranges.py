@@ -13,7 +13,7 @@ from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
 from lmi_compile.backends.aoti.storing import Ranges
 from lmi_compile.errors import Unsupported
 
-_TENSORS, _NORMS = "ranges.safetensors", "norms.json"
+_TENSORS, _NORMS, _CACHE = "ranges.safetensors", "norms.json", "cache"
 _PROBE_ROWS = 3
 _FOLDED = 1e-4  # of the largest logit
 
@@ -21,18 +21,19 @@ _FOLDED = 1e-4  # of the largest logit
 def read_ranges(folder: Path) -> Ranges:
     """What `write_ranges` wrote."""
     norms = json.loads((folder / _NORMS).read_bytes())
-    return Ranges(inputs=load_file(folder / _TENSORS), norms=norms)
+    inputs = load_file(folder / _TENSORS)
+    return Ranges(cache=inputs.pop(_CACHE), inputs=inputs, norms=norms)
 
 
 def write_ranges(folder: Path, ranges: Ranges) -> None:
     """Writes the two files of a calibration."""
-    write_tensors(folder / _TENSORS, dict(ranges.inputs))
+    write_tensors(folder / _TENSORS, {**ranges.inputs, _CACHE: ranges.cache})
     text = json.dumps(dict(ranges.norms), indent=1, sort_keys=True) + "\n"
     (folder / _NORMS).write_text(text, encoding="utf-8")
 
 
 def observe(model: torch.nn.Module, samples: Sequence[torch.Tensor]) -> Ranges:
-    """Runs the samples (token ids `[n]` each) and records every linear layer but the head.
+    """Runs the samples (token ids `[n]` each); records every linear layer but the head, the cache.
 
     A norm belongs to the layers that read its output when nothing else reads it, as far as
     modules tell, and when its output is proportional to its weight: only then may a factor of the
@@ -45,16 +46,24 @@ def observe(model: torch.nn.Module, samples: Sequence[torch.Tensor]) -> Ranges:
         if type(module) is torch.nn.Linear and module is not head
     }
     watch = _Watch(model, layers)
+    cached: list[torch.Tensor] = []
     with watch, torch.no_grad():
         for sample in samples:
-            model(input_ids=sample[None], use_cache=False)
+            held = model(input_ids=sample[None], use_cache=True).past_key_values
+            cached.append(_largest(held.layers))
     norms = {
         name: sorted(reading)
         for name, reading in watch.readers.items()
         if reading <= set(layers) and _is_proportional(model.get_submodule(name))
     }
     _require_that_folding_changes_nothing(model, norms, samples[0])
-    return Ranges(inputs=watch.inputs, norms=norms)
+    return Ranges(inputs=watch.inputs, norms=norms, cache=torch.stack(cached).amax(0))
+
+
+def _largest(layers: Sequence[Any]) -> torch.Tensor:
+    """The largest |key| and |value| of each layer of a cache, `[layers, 2]`."""
+    ends = [[layer.keys.abs().amax(), layer.values.abs().amax()] for layer in layers]
+    return torch.tensor(ends, dtype=torch.float32)
 
 
 class _Watch:

@@ -14,14 +14,46 @@ from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: TID253 - th
 
 from lmi_compile.errors import Unsupported
 
+SCALE_WIDTH = 16  # Inductor writes vectors of up to 8 numbers into the code
+_SCALES = "lmi_cache"
+_FP8 = torch.float8_e4m3fn
+_FP8_MOST = 448.0
+
+
+class CacheScales(torch.nn.Module):
+    """The scales of one layer's E4M3 slots, each repeated."""
+
+    key_scale: torch.Tensor
+    value_scale: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("key_scale", torch.empty(SCALE_WIDTH))
+        self.register_buffer("value_scale", torch.empty(SCALE_WIDTH))
+
+
+def add_scales(model: torch.nn.Module, layers: int) -> None:
+    """Makes the model's cache one of E4M3: its scales become weights of the model."""
+    model.add_module(_SCALES, torch.nn.ModuleList(CacheScales() for _ in range(layers)))
+
+
+def scales_of(model: torch.nn.Module, layers: int) -> list[CacheScales | None]:
+    """What `add_scales` added, per layer; None where the cache has the model's own type."""
+    added = getattr(model, _SCALES, None)
+    return [None] * layers if added is None else list(added)
+
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers carries no types
     """One layer's slots; subclasses know where a call writes."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(
+        self, keys: torch.Tensor, values: torch.Tensor, scales: CacheScales | None = None
+    ) -> None:
         super().__init__()
         self.keys = keys
         self.values = values
+        self._key_scale = None if scales is None else scales.key_scale[:1]
+        self._value_scale = None if scales is None else scales.value_scale[:1]
         self.is_initialized = True
         self.updates = 0
 
@@ -42,6 +74,17 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers carries
                     "report the model's configuration",
                 )
 
+    def _stored(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return _to_slots(key, self._key_scale), _to_slots(value, self._value_scale)
+
+    def _read(
+        self, key: torch.Tensor, value: torch.Tensor, like: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return (
+            _from_slots(key, self._key_scale, like),
+            _from_slots(value, self._value_scale, like),
+        )
+
 
 class PrefillLayer(_SlotLayer):
     """Writes slots 0..T-1; attention sees the T new keys and values."""
@@ -53,12 +96,13 @@ class PrefillLayer(_SlotLayer):
         *_args: Any,  # noqa: ANN401 - transformers' signature
         **_kwargs: Any,  # noqa: ANN401 - the same
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores `[B, G, T, D]` and returns it."""
+        """Stores `[B, G, T, D]` and returns it as stored."""
         self._count(key_states, value_states)
         length = key_states.shape[2]
-        self.keys[:, :, :length].copy_(key_states)
-        self.values[:, :, :length].copy_(value_states)
-        return key_states, value_states
+        key, value = self._stored(key_states, value_states)
+        self.keys[:, :, :length].copy_(key)
+        self.values[:, :, :length].copy_(value)
+        return self._read(key, value, key_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """T slots, from position 0."""
@@ -73,9 +117,14 @@ class DecodeLayer(_SlotLayer):
     """Writes one slot per sequence; attention sees the first `live` slots."""
 
     def __init__(
-        self, keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor, live: int
+        self,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        positions: torch.Tensor,
+        live: int,
+        scales: CacheScales | None = None,
     ) -> None:
-        super().__init__(keys, values)
+        super().__init__(keys, values, scales)
         self.positions = positions
         self.live = live
 
@@ -89,9 +138,10 @@ class DecodeLayer(_SlotLayer):
         """Stores `[B, G, 1, D]` at each sequence's position and returns the live slots."""
         self._count(key_states, value_states)
         batch = torch.arange(key_states.shape[0], device=key_states.device)
-        self.keys[batch, :, self.positions] = key_states[:, :, 0]
-        self.values[batch, :, self.positions] = value_states[:, :, 0]
-        return self.keys[:, :, : self.live], self.values[:, :, : self.live]
+        key, value = self._stored(key_states, value_states)
+        self.keys[batch, :, self.positions] = key[:, :, 0]
+        self.values[batch, :, self.positions] = value[:, :, 0]
+        return self._read(self.keys[:, :, : self.live], self.values[:, :, : self.live], key_states)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - always 1
         """The live slots, from position 0."""
@@ -126,3 +176,19 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers carries no types
 def pairs(slots: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """`k0, v0, k1, v1, ...` as one pair per layer."""
     return list(zip(slots[::2], slots[1::2], strict=True))
+
+
+def _to_slots(states: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """E4M3 as bytes, saturated, where there is a scale: writing by index knows no E4M3."""
+    if scale is None:
+        return states
+    scaled = (states.float() / scale).clamp(-_FP8_MOST, _FP8_MOST)
+    return scaled.to(_FP8).view(torch.uint8)
+
+
+def _from_slots(
+    slots: torch.Tensor, scale: torch.Tensor | None, like: torch.Tensor
+) -> torch.Tensor:
+    if scale is None:
+        return slots
+    return (slots.view(_FP8).float() * scale).to(like.dtype)

@@ -47,12 +47,16 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         sources = _assign(checkpoint, stored, described["tied"], described["ignored"])
 
         def read(name: str) -> torch.Tensor:
-            return checkpoint.read(sources[name], wanted[name]["shape"], torch.float32)
+            *rows, columns = wanted[name]["shape"]
+            if dtypes[name] == torch.uint8:  # two numbers in a byte
+                columns *= 2
+            return checkpoint.read(sources[name], [*rows, columns], torch.float32)
 
         quantiser = Quantiser(
             read=read,
             form=read_form(described["quantization"]),
             ranges=read_ranges(inputs["calibrate"]) if "calibrate" in inputs else Ranges(),
+            stored=dtypes,
             alpha=alpha if isinstance(alpha, float) else None,
         )
         names = sorted(wanted)

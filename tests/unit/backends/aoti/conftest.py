@@ -46,4 +46,5 @@ def built_in_8_bits(
         return found
 
     done.logits = logits
+    done.form = form
     return done

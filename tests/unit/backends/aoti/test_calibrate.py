@@ -52,6 +52,20 @@ def test_ranges_are_those_of_the_inputs_of_every_layer(model: Path, tmp_path: Pa
     assert (same > 0).all()
 
 
+def test_ranges_of_the_cache_are_those_of_keys_after_rotation_and_of_values(
+    model: Path, tmp_path: Path
+) -> None:
+    found = read_ranges(_run(model, tmp_path, TEXT.encode()))
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    cached = observe(loaded, [torch.arange(9)]).cache
+    with torch.no_grad():
+        held = loaded(torch.arange(9)[None], use_cache=True).past_key_values.layers
+    ends = [[layer.keys.abs().max(), layer.values.abs().max()] for layer in held]
+    assert torch.allclose(cached, torch.tensor(ends))
+    assert found.cache.shape == (2, 2)
+    assert "cache" not in found.inputs
+
+
 def test_the_seed_chooses_and_the_same_seed_chooses_the_same(model: Path, tmp_path: Path) -> None:
     text = " ".join(f"{number * 7919} thing" for number in range(400)).encode()
     first = read_ranges(_run(model, tmp_path, text)).inputs

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from lmi_compile.backends.aoti import export, linears, skeleton
+from lmi_compile.backends.aoti import slots as slots_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 99,
@@ -149,6 +151,61 @@ def test_bfloat16_stays_as_close_to_float32_as_transformers_bfloat16(rows: linea
     error = (torch.cat(found) - exact).abs()
     assert found[0].dtype == torch.float32
     assert 0 < error.mean() <= 1.1 * usual.mean()
+
+
+class _Rounded(DynamicCache):  # type: ignore[misc]  # transformers carries no types
+    """transformers' own cache, holding what E4M3 can hold."""
+
+    def __init__(self, ends: torch.Tensor) -> None:
+        super().__init__()
+        self.scales = ends / 448
+
+    def update(self, key: Any, value: Any, layer_idx: int, *given: Any, **named: Any) -> Any:
+        held = [
+            (states / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
+            for states, scale in zip((key, value), self.scales[layer_idx], strict=True)
+        ]
+        return super().update(*held, layer_idx, *given, **named)
+
+
+def test_a_cache_in_e4m3_is_read_as_it_is_stored_by_both_graphs() -> None:
+    config, model = _built("llama")
+    ids = torch.randint(1, 99, (1, SLOTS), generator=torch.Generator().manual_seed(1))
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        held = model(ids, use_cache=True).past_key_values.layers
+        # Half of what is seen, so that some numbers saturate.
+        ends = torch.tensor([[it.keys.abs().max(), it.values.abs().max()] for it in held]) / 2
+        expected = model(ids, past_key_values=_Rounded(ends), use_cache=True).logits[0]
+        exact = model(ids, use_cache=False).logits[0]
+    model.set_attn_implementation("lmi_slots")
+    shapes = export.Shapes(
+        batch=1,
+        max_input_len=SLOTS,
+        max_seq_len=SLOTS + 1,
+        cache=skeleton.cache_shapes(config),
+        slot_dtype=torch.uint8,
+    )
+    slots_of.add_scales(model, 2)
+    for layer, scales in enumerate(slots_of.scales_of(model, 2)):
+        assert scales is not None
+        scales.key_scale.fill_(float(ends[layer, 0]) / 448)
+        scales.value_scale.fill_(float(ends[layer, 1]) / 448)
+    prefill = export.export_prefill(model, shapes).program.module()
+    decode = export.export_decode(model, shapes).program.module()
+    slots = shapes.slots(1)
+    assert {slot.dtype for slot in slots} == {torch.uint8}
+    with torch.no_grad():
+        whole = prefill(ids, torch.arange(SLOTS), shapes.slots(1))
+        prefill(ids[:, :LENGTH], torch.arange(LENGTH), slots)
+        steps = [
+            decode(ids[:, place : place + 1], torch.tensor([place]), slots)[0]
+            for place in range(LENGTH, SLOTS)
+        ]
+    largest = expected.abs().max()
+    assert (whole - expected).abs().max() <= 1e-4 * largest
+    assert (torch.stack(steps) - expected[LENGTH:]).abs().max() <= 1e-4 * largest
+    assert (exact - expected).abs().max() > 1e-3 * largest
 
 
 def test_weights_are_not_drawn_and_buffers_are_computed() -> None:

@@ -20,6 +20,7 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float8_e4m3fn": torch.float8_e4m3fn,
     "int8": torch.int8,
+    "uint8": torch.uint8,
     "int32": torch.int32,
     "int64": torch.int64,
 }
@@ -59,15 +60,15 @@ class Graphs:
         self.max_seq_len = int(limits["max_seq_len"])
         self.vocab_size = int(limits["vocab_size"])
         tensors = _map_tensors(root, self.description["tensors"])
-        for name in self.description["packed"]:
-            tensors[name] = torch.ops.onednn.qlinear_prepack(tensors[name], None)
+        for name, packing in self.description["packed"].items():
+            tensors[name] = kernel_weight(tensors[packing["source"]], packing["kernel"])
         graphs = self.description["graphs"]
         self._prefill = _load(root, graphs["prefill"], tensors)
         self._decode = _load(root, graphs["decode"], tensors)
         alone = graphs.get("decode_one")
         self._decode_one = self._decode if alone is None else _load(root, alone, tensors)
         self._tensors = tensors  # the libraries hold bare pointers into these
-        dtype = _DTYPES[self.description["dtype"]]
+        dtype = _DTYPES[self.description["slot_dtype"]]
         self.batch = int(limits["max_batch_size"])
         self._slots = [
             torch.zeros(self.batch, heads, self.max_seq_len, width, dtype=dtype)
@@ -179,6 +180,17 @@ def _map_tensors(root: Path, described: Mapping[str, Mapping[str, Any]]) -> dict
                     raise RuntimeMismatch(f"{file}: {name} is {found}, not {want}", _FIX)
                 tensors[name] = tensor
     return tensors
+
+
+def kernel_weight(weight: torch.Tensor, kernel: str) -> torch.Tensor:
+    """A weight as a kernel of this processor wants it, in memory of its own."""
+    packed: torch.Tensor
+    if kernel == "int4":
+        whole = torch.cat([weight & 15, weight >> 4], -1).to(torch.int32)
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(whole, 1)  # noqa: SLF001 - the op has no public name
+    else:
+        packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    return packed
 
 
 def _load(
