@@ -26,11 +26,13 @@ def steps(order: Order) -> tuple[Step, ...]:
     cpu = _checked_target(order)
     check_ground(order)
     form = storage(order, cpu)
+    *calibrates, weights = _weight_steps(order, form)
     return (
         *order.model.steps,
         reference_step(order.recipe),
+        *calibrates,  # before the long step: a text that cannot be used says so first
         _compile_step(order, cpu, form),
-        *_weight_steps(order, form),
+        weights,
         Step(
             name="package",
             run=Call(

@@ -37,6 +37,11 @@ def test_the_catalogue_plans(tmp_path: Path, name: str, *, calibrates: bool) -> 
     assert ("calibrate" in keys) is calibrates
 
 
+def test_a_text_that_cannot_be_used_shows_before_the_long_step(tmp_path: Path) -> None:
+    steps = list(_keys(_plan(tmp_path, f"{CATALOG}-smoothquant")))
+    assert steps.index("calibrate") < steps.index("compile")
+
+
 def test_only_what_changes_the_graphs_compiles_anew(tmp_path: Path) -> None:
     base = _keys(_plan(tmp_path, f"{CATALOG}-smoothquant"))
     for change, anew in (
