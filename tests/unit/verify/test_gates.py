@@ -18,7 +18,7 @@ def test_float32_gates_are_those_of_the_product() -> None:
     assert not any(gate.loosened for gate in gates.values())
 
 
-@pytest.mark.parametrize(("dtype", "method"), [("bfloat16", "int8_wo"), ("float32", "int4_wo")])
+@pytest.mark.parametrize(("dtype", "method"), [("bfloat16", "int8_wo"), ("float32", "awq")])
 def test_there_is_no_gate_without_a_source(dtype: str, method: str) -> None:
     assert not [gate for gate in gates_for(dtype, method, {}) if gate.quality]
 

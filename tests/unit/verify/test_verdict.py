@@ -72,7 +72,7 @@ def test_nothing_compared_is_infeasible() -> None:
 
 
 def test_an_anomaly_wins_over_passing_gates_and_over_no_gates() -> None:
-    for method in ("none", "int4_wo"):
+    for method in ("none", "awq"):
         verdict = judged(replace(prompt(), nonfinite_rows=2), method=method)
         assert verdict.decision == "ANOMALOUS"
         assert "2 of 10 positions" in verdict.findings[0]
