@@ -7,6 +7,8 @@ READY := .venv/ready
 DEMO := smollm2-135m-instruct-cpu
 # In a folder of its own, .venv/modelopt: it touches no other package of the environment.
 MODELOPT := nvidia-modelopt==0.47.0 ninja nvidia-ml-py omegaconf pulp scipy antlr4-python3-runtime==4.9.3
+# The tests of the three rooms that everything stands on.
+GROUND := tests/unit/recipes tests/unit/artifacts tests/unit/verify tests/conformance tests/golden
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The environment is a function of these files: a change of either makes it anew.
 SETUP := pyproject.toml constraints.txt
@@ -84,6 +86,10 @@ fuzz: $(READY) ## 100,000 damaged inputs into everything that reads bytes of str
 audit: $(READY) ## known flaws of the pinned packages; SKIPPED where nobody can be asked
 	$(BIN)/python tests/house/audit.py
 
+.PHONY: links
+links: $(READY) ## every external link still answers; SKIPPED where nobody can be asked
+	$(BIN)/python tests/house/links.py
+
 .PHONY: soak
 soak: $(READY) ## ten minutes of overload on a server: memory stays, everything is answered or refused
 	$(BIN)/python tests/soak/soak.py
@@ -95,6 +101,13 @@ docs: $(READY) ## the site in out/site, without a warning
 .PHONY: man
 man: $(READY) ## manual pages in out/man: man -M out/man lmi-compile
 	$(BIN)/python docs/man.py out/man
+
+.PHONY: coverage
+coverage: $(READY) ## lines and branches of the three ground rooms that their own tests reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m 'not chaos' $(GROUND)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
 
 .PHONY: package
 package: $(READY) ## wheel and source archive in dist/, installed from the index in a fresh environment

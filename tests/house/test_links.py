@@ -1,0 +1,53 @@
+"""`make links` tells a page that is gone from a server that could not be asked."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from links import ask, named_links
+
+
+class _Pages(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(int(self.path.removeprefix("/")))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), _Pages) as listening:
+        thread = threading.Thread(target=listening.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "state"), [(200, "good"), (404, "broken"), (410, "broken"), (503, "unasked")]
+)
+def test_a_status_decides(status: int, state: str, server: str) -> None:
+    found, said = ask(f"{server}/{status}")
+    assert found == state
+    assert said.startswith(str(status))
+
+
+def test_a_server_that_is_not_there_is_not_a_broken_link() -> None:
+    state, said = ask("http://nobody.invalid/page")
+    assert state == "unasked"
+    assert said
+
+
+def test_links_are_found_where_people_read_them() -> None:
+    links = named_links()
+    assert "https://keepachangelog.com" in links
+    assert not [link for link in links if "in-toto.io/Statement" in link or "host:8080" in link]
