@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from lmi_artifacts.errors import PackageInvalid
+from lmi_artifacts.files import Progress
 from lmi_artifacts.manifest import ManifestFile
 
 _CHUNK = 2**20
@@ -67,12 +68,19 @@ class Checked:
         return None
 
 
-def check_file(path: Path, file: ManifestFile, *, fully: bool = False) -> str | None:
-    """Read a file and say what is wrong with it, or None; raises OSError when it cannot be read."""
+def check_file(
+    path: Path, file: ManifestFile, *, fully: bool = False, progress: Progress | None = None
+) -> str | None:
+    """Read a file and say what is wrong with it, or None; raises OSError when it cannot be read.
+
+    `progress` is told how many bytes more have been read.
+    """
     checked = Checked(file, fully=fully)
     with path.open("rb", buffering=0) as stream:
         while chunk := stream.read(_CHUNK):
             checked.update(chunk)
+            if progress is not None:
+                progress(len(chunk))
     return checked.problem()
 
 

@@ -28,7 +28,7 @@ from lmi_artifacts.errors import (
     PublishFailed,
     RegistryUnavailable,
 )
-from lmi_artifacts.files import fsync_folder, link_new, write_new
+from lmi_artifacts.files import Progress, fsync_folder, link_new, untold, write_new
 from lmi_artifacts.finding import Finding
 from lmi_artifacts.folder_upkeep import FolderUpkeep
 from lmi_artifacts.manifest import NAME, Manifest, ManifestFile
@@ -52,9 +52,14 @@ _THERE = {errno.EEXIST, errno.ENOTEMPTY}
 
 
 class FolderRegistry(FolderUpkeep, Finding):
-    """The `Registry` Protocol on a folder; any number of processes may share it."""
+    """The `Registry` Protocol on a folder; any number of processes may share it.
+
+    Attributes:
+        progress: told how many bytes more were copied or read.
+    """
 
     def __init__(self, root: Path, *, allow_simulated: bool = False) -> None:
+        self.progress: Progress = untold
         self._root = root.absolute()
         self._artifacts = self._root / "artifacts"
         self._tags = Tags(self._root)
@@ -128,7 +133,7 @@ class FolderRegistry(FolderUpkeep, Finding):
             check_tree(tree, manifest, rehash=False)
             with staging.stage(self._root / "staging") as stage:
                 prepared = stage / "home"
-                staging.prepare(prepared, tree, manifest, statements, layouts)
+                staging.prepare(prepared, tree, manifest, statements, layouts, self.progress)
                 home.parent.mkdir(parents=True, exist_ok=True)
                 prepared.rename(home)
                 fsync_folder(home.parent)
@@ -227,7 +232,7 @@ class FolderRegistry(FolderUpkeep, Finding):
         manifest = self.manifest(ref)
         home = self._home(ref)
         with self._reading():
-            check_tree(home / staging.TREE, manifest, rehash=rehash)
+            check_tree(home / staging.TREE, manifest, rehash=rehash, progress=self.progress)
             self._check_tar(home / TAR_NAME, manifest, ref, rehash=rehash)
         if rehash:
             self.statements(ref)
@@ -263,7 +268,7 @@ class FolderRegistry(FolderUpkeep, Finding):
             case "prefix":
 
                 def fetch(file: ManifestFile, target: Path) -> None:
-                    copy_file(home / staging.TREE / file.path, target, file)
+                    copy_file(home / staging.TREE / file.path, target, file, self.progress)
 
                 return pull_tree(for_rank(manifest, rank), dest, fetch)
             case "tar.gz":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lmi_artifacts.digest import digest_bytes
-from lmi_artifacts.files import fsync_folder, remove_tree, write_all, write_new
+from lmi_artifacts.files import Progress, fsync_folder, remove_tree, write_all, write_new
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.statement import Statement
@@ -42,8 +42,11 @@ def prepare(
     manifest: Manifest,
     statements: Sequence[Statement],
     extra: Collection[str],
+    progress: Progress | None = None,
 ) -> None:
     """Fill a new folder with everything an artifact's home holds, durably, the manifest last.
+
+    `progress` is told how many bytes more of the tree are there.
 
     Raises:
         ArtifactRefused: a file of the tree is not what the manifest says.
@@ -55,7 +58,7 @@ def prepare(
     for file in manifest.files:
         target = copied / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
-        copy_file(tree / file.path, target, file)
+        copy_file(tree / file.path, target, file, progress)
     write_new(copied / MANIFEST_NAME, data)
     if "tar.gz" in extra:
         pack(copied, manifest, home / TAR_NAME)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmi_artifacts.content import Checked, check_file, describe_file
 from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
-from lmi_artifacts.files import replace_file, write_all
+from lmi_artifacts.files import Progress, replace_file, write_all
 from lmi_artifacts.manifest import MANIFEST_BYTES, Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME, path_problem, set_problems
 
@@ -66,12 +66,14 @@ def scan_tree(tree: Path) -> tuple[ManifestFile, ...]:
     )
 
 
-def check_tree(tree: Path, manifest: Manifest, *, rehash: bool) -> None:
+def check_tree(
+    tree: Path, manifest: Manifest, *, rehash: bool, progress: Progress | None = None
+) -> None:
     """Hold a tree against its manifest.
 
     Presence, size, mode and names come from stat alone; `rehash` reads every byte as well, and
     holds it against every digest that the manifest has. A manifest file in the tree must be this
-    manifest.
+    manifest. `progress` is told how many bytes more have been read.
 
     Raises:
         ArtifactRefused: names every missing, extra and wrong file.
@@ -86,7 +88,9 @@ def check_tree(tree: Path, manifest: Manifest, *, rehash: bool) -> None:
             problems.append(f"{MANIFEST_NAME!r}: is another manifest")
     for file in manifest.files:
         status = found.pop(file.path, None)
-        wrong = "is missing" if status is None else _difference(tree, file, status, rehash=rehash)
+        wrong = "is missing" if status is None else _difference(file, status)
+        if wrong is None and rehash:
+            wrong = check_file(tree / file.path, file, fully=True, progress=progress)
         if wrong is not None:
             problems.append(f"{file.path!r}: {wrong}")
     problems += [f"{path!a}: is not in the manifest" for path in sorted(found)]
@@ -94,14 +98,12 @@ def check_tree(tree: Path, manifest: Manifest, *, rehash: bool) -> None:
         raise ArtifactRefused(str(tree), problems)
 
 
-def _difference(
-    tree: Path, file: ManifestFile, status: os.stat_result, *, rehash: bool
-) -> str | None:
+def _difference(file: ManifestFile, status: os.stat_result) -> str | None:
     if status.st_size != file.size:
         return f"has {status.st_size} bytes, not {file.size}"
     if _executable(status) != file.executable:
         return "should be executable" if file.executable else "should not be executable"
-    return check_file(tree / file.path, file, fully=True) if rehash else None
+    return None
 
 
 def write_manifest(tree: Path, manifest: Manifest) -> None:
@@ -130,8 +132,12 @@ def read_manifest(tree: Path) -> Manifest:
     return Manifest.parse(data)
 
 
-def copy_file(source: Path, dest: Path, file: ManifestFile) -> None:
+def copy_file(
+    source: Path, dest: Path, file: ManifestFile, progress: Progress | None = None
+) -> None:
     """Copy one file to a new name, checking every byte on the way, and fsync it.
+
+    `progress` is told how many bytes more have been copied.
 
     Raises:
         ArtifactRefused: the source is missing, a link, or not what the manifest says.
@@ -150,6 +156,8 @@ def copy_file(source: Path, dest: Path, file: ManifestFile) -> None:
             if left < 0:
                 break
             write_all(out.fileno(), chunk)
+            if progress is not None:
+                progress(len(chunk))
         os.fchmod(out.fileno(), 0o755 if file.executable else 0o644)
         os.fsync(out.fileno())
     wrong = checked.problem()

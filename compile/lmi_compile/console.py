@@ -17,6 +17,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import CompileError, exit_code_of
 from lmi_compile.events import Doing, Event, Note, StepFinished, StepLine, StepStarted, StepWaits
 from lmi_compile.explain import code_of
+from lmi_compile.meter import Meter
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -46,16 +47,19 @@ class Console:
         self._started = 0.0
         self._heard = 0.0
         self._label = ""
+        self._meter: Meter | None = None
 
     def emit(self, event: Event) -> None:
         """Show one event."""
         if self.quiet:
             return
+        self._end_meter()
         match event:
             case Note(text=text):
                 self.line(f"note: {text}")
-            case Doing(text=text):
+            case Doing(text=text, total=total):
                 self.line(text)
+                self._meter = None if total is None else Meter(self, "  moved", total)
             case StepStarted(name=name, number=number, count=count):
                 self._begin(f"[{number}/{count}] {name}")
             case StepWaits(name=name):
@@ -67,6 +71,11 @@ class Console:
                 self.line(f"  {name}: " + ("already built" if cached else f"{seconds:.1f} s"))
             case _:
                 assert_never(event)
+
+    def moved(self, count: int) -> None:
+        """Note that `count` bytes more of what is being done are there."""
+        if self._meter is not None:
+            self._meter(count)
 
     def line(self, text: str) -> None:
         """One line for people; a terminal gets it wrapped between words."""
@@ -154,7 +163,13 @@ class Console:
             self._heard = now
             self.line(f"    {now - self._started:.0f} s  {_shorten(text)}")
 
+    def _end_meter(self) -> None:
+        if self._meter is not None:
+            self._meter.end()
+            self._meter = None
+
     def _finish(self) -> None:
+        self._end_meter()
         if self._status:
             self._status.stop()
             self._status = None

@@ -46,9 +46,10 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doing:
-    """Work outside any step, such as publishing."""
+    """Work outside any step, such as publishing; `total` bytes will be moved, where it is known."""
 
     text: str
+    total: int | None = None
 
 
 Event = Note | StepStarted | StepWaits | StepLine | StepFinished | Doing

@@ -49,7 +49,7 @@ def publish(
             for kind, predicate in found.items()
         )
         statements += evidence_of(manifest, found, tools.emit)
-        tools.emit(Doing(text=f"publishing to {tools.registry.url}"))
+        tools.emit(Doing(text=f"publishing to {tools.registry.url}", total=manifest.size))
         published = tools.registry.publish(
             scratch / "tree",
             manifest,

@@ -192,7 +192,7 @@ def pull(
         problems = refusals(artifact, registry.statements(artifact), demands, keys)
         if problems:
             raise ArtifactRefused(str(artifact), problems)
-    with meter(console, registry, f"pulling {artifact.name}"):
+    with meter(console, registry, f"pulling {artifact.name}", registry.manifest(artifact).size):
         pulled = registry.pull(
             artifact,
             Path(destination),

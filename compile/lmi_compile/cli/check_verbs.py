@@ -121,7 +121,9 @@ class _Desk:
 
     def tree(self, artifact: str) -> tuple[Path, Manifest]:
         """The served tree of an artifact, every byte checked."""
-        tree, manifest = checked_tree(self.registry, artifact, self.settings.cache_dir)
+        tree, manifest = checked_tree(
+            self.registry, artifact, self.settings.cache_dir, self.console
+        )
         files = f"{len(manifest.files)} files, every byte as the manifest says"
         self.console.line(f"{manifest.name}: {files}")
         return tree, manifest
@@ -180,14 +182,16 @@ def prove(
         manifest = None
         if not tree.is_dir():
             settings = read_settings(**flags)
-            tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir)
+            tree, manifest = checked_tree(
+                registry_of(settings), artifact, settings.cache_dir, console
+            )
         wanted = statically.Wanted(image=image, contract=contract, accelerators=accelerators)
         return statically.prove(tree, manifest, wanted, console, as_json=as_json)
     if tree.is_dir():
         _note_differences(tree, console)
     else:
         settings = read_settings(**flags)
-        tree, _ = checked_tree(registry_of(settings), artifact, settings.cache_dir)
+        tree, _ = checked_tree(registry_of(settings), artifact, settings.cache_dir, console)
     proof = prove_tree(tree)
     report = proof.to_json()
     if as_json:

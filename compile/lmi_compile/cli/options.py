@@ -109,6 +109,8 @@ def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Too
     from lmi_compile.pipeline import Tools  # noqa: PLC0415 - as above
     from lmi_compile.workspace import Workspace  # noqa: PLC0415 - as above
 
+    if hasattr(registry, "progress"):
+        registry.progress = console.moved
     return Tools(
         workspace=Workspace(settings.cache_dir),
         execute=Chosen(settings, console.emit),

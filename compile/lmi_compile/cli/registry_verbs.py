@@ -165,7 +165,7 @@ def mirror(
     copied: list[JSONValue] = []
     for text in refs:
         ref = source.resolve(text)
-        with meter(console, source, f"copying {ref}"):
+        with meter(console, source, f"copying {ref.name}", source.manifest(ref).size):
             created = copy_artifact(source, there, ref, None)
         for name in tags:
             there.move_tag(ref, name, expected=there.tag(ref.name, name))

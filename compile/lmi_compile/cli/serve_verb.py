@@ -80,7 +80,7 @@ def serve(
     settings = read_settings(**flags)
     listener = server.listen(host, port)
     url = f"http://{host}:{listener.getsockname()[1]}"
-    tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir)
+    tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir, console)
     console.line(f"{manifest.name}: {len(manifest.files)} files, every byte as the manifest says")
 
     def ready(model: "Model") -> None:
