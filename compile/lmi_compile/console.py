@@ -11,18 +11,22 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Event as ThreadEvent
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, TextIO, assert_never
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import CompileError, exit_code_of
 from lmi_compile.events import Doing, Event, Note, StepFinished, StepLine, StepStarted, StepWaits
 from lmi_compile.explain import code_of
+from lmi_compile.layout import table_lines, wrapped
 from lmi_compile.meter import Meter
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-_HEARTBEAT_SECONDS = 30.0
+HEARTBEAT_SECONDS = 30.0
 
 
 class Console:
@@ -44,10 +48,9 @@ class Console:
         self.terminal = self.err.isatty() and os.environ.get("TERM") != "dumb"
         self.live = self.terminal and not quiet
         self._status: Status | None = None
-        self._started = 0.0
-        self._heard = 0.0
-        self._label = ""
+        self._running: _Running | None = None
         self._meter: Meter | None = None
+        self._speaking = Lock()
 
     def emit(self, event: Event) -> None:
         """Show one event."""
@@ -89,7 +92,7 @@ class Console:
     def page(self, text: str) -> None:
         """Text on stdout; a terminal gets it wrapped between words."""
         for line in text.splitlines():
-            self.data(_wrapped(line) if self.out.isatty() else line)
+            self.data(wrapped(line, _columns()) if self.out.isatty() else line)
 
     def json(self, value: Mapping[str, JSONValue] | Sequence[JSONValue]) -> None:
         """One JSON value on stdout."""
@@ -100,16 +103,18 @@ class Console:
         if self.quiet:
             return
         self._finish()
-        if self.terminal:
-            self._print(title)
-            self._rich_table(header, rows)
-            return
-        widths = [max(len(row[n]) for row in (header, *rows)) for n in range(len(header))]
+        width = _columns() if self.terminal else None
         print(title, file=self.err)
-        for row in (header, *rows):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  " + "  ".join(cells).rstrip(), file=self.err)
+        for line in table_lines(header, rows, None if width is None else width - 2):
+            print(textwrap.indent(line, "  "), file=self.err)
         self.err.flush()
+
+    def listing(self, rows: Sequence[Sequence[str]]) -> None:
+        """Rows of data on stdout; what does not fit a terminal stands under its row."""
+        if rows:
+            width = _columns() if self.out.isatty() else None
+            for line in table_lines([""] * len(rows[0]), rows, width):
+                self.data(line)
 
     def error(self, error: Exception) -> None:
         """What happened, why, what to do next, where the log is."""
@@ -128,40 +133,40 @@ class Console:
             self._print(line)
 
     def _print(self, text: str) -> None:
-        print(_wrapped(text) if self.terminal else text, file=self.err, flush=True)
-
-    def _rich_table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        from rich.console import Console as RichConsole  # noqa: PLC0415 - not on the cached path
-        from rich.table import Table  # noqa: PLC0415 - as above
-        from rich.text import Text  # noqa: PLC0415 - as above
-
-        table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        RichConsole(file=self.err).print(table)
+        print(wrapped(text, _columns()) if self.terminal else text, file=self.err, flush=True)
 
     def _begin(self, label: str) -> None:
-        self._label, self._started, self._heard = label, time.monotonic(), time.monotonic()
+        self._running = running = _Running(label=label, started=time.monotonic())
         if not self.live:
             self.line(label)
-            return
-        from rich.console import Console as RichConsole  # noqa: PLC0415 - not on the cached path
+        else:
+            from rich.console import Console as RichConsole  # noqa: PLC0415 - not on the cached path
 
-        self._status = RichConsole(file=self.err).status(label)
-        self._status.start()
+            self._status = RichConsole(file=self.err).status(label)
+            self._status.start()
+        Thread(target=self._beat, args=(running,), daemon=True).start()
 
     def _hear(self, text: str) -> None:
-        now = time.monotonic()
+        if self._running is not None:
+            self._running.heard = text
         if self.verbose:
             self.line(f"    {text}")
-        elif self._status:
-            from rich.text import Text  # noqa: PLC0415 - as above
 
-            elapsed = now - self._started
-            self._status.update(Text(f"{self._label}  {elapsed:.0f} s  {_shorten(text)}"))
-        elif now - self._heard > _HEARTBEAT_SECONDS:
-            self._heard = now
-            self.line(f"    {now - self._started:.0f} s  {_shorten(text)}")
+    def _beat(self, running: "_Running") -> None:
+        """Say now and then that a step goes on, though it may print nothing itself."""
+        while not running.ended.wait(1.0 if self.live else HEARTBEAT_SECONDS):
+            with self._speaking:
+                if not running.ended.is_set():
+                    self._say_alive(running)
+
+    def _say_alive(self, running: "_Running") -> None:
+        said = f"{time.monotonic() - running.started:.0f} s  {_shorten(running.heard)}".rstrip()
+        if self._status is not None:
+            from rich.text import Text  # noqa: PLC0415 - not on the cached path
+
+            self._status.update(Text(f"{running.label}  {said}"))
+        elif not self.verbose:
+            self.line(f"    {said}")
 
     def _end_meter(self) -> None:
         if self._meter is not None:
@@ -170,21 +175,27 @@ class Console:
 
     def _finish(self) -> None:
         self._end_meter()
+        if self._running is not None:
+            with self._speaking:  # no sign of life after the end
+                self._running.ended.set()
+            self._running = None
         if self._status:
             self._status.stop()
             self._status = None
 
 
-def _wrapped(text: str) -> str:
-    """Words are not cut at a terminal's edge; a reference stays whole, to be copied."""
-    width = shutil.get_terminal_size().columns
-    if len(text) <= width:
-        return text
-    indent = " " * (len(text) - len(text.lstrip()) + 2)
-    lines = textwrap.wrap(
-        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join(lines)
+@dataclass(slots=True, kw_only=True)
+class _Running:
+    """A step that runs: since when, its last line, and whether it has ended."""
+
+    label: str
+    started: float
+    heard: str = ""
+    ended: ThreadEvent = field(default_factory=ThreadEvent)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def _shorten(text: str, width: int = 60) -> str:

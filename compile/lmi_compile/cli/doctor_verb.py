@@ -39,7 +39,7 @@ def doctor(
         for area, group in groupby(findings, key=lambda finding: finding.area):
             console.data(area)
             for finding in group:
-                console.data(_shown(finding))
+                console.page(_shown(finding))
     console.line(
         "the embedded backend can build, check and prove here"
         if able(findings)

@@ -45,8 +45,7 @@ def targets(
     if as_json:
         console.json([one.to_json() for one in chosen])
         return ExitCode.OK
-    for one in chosen:
-        console.data(_line(one))
+    console.listing([_row(one) for one in chosen])
     return ExitCode.OK
 
 
@@ -54,14 +53,17 @@ def _device_bytes(one: Instance) -> int:
     return one.accelerator.memory_mib << 20 if one.accelerator else 0
 
 
-def _line(one: Instance) -> str:
+def _row(one: Instance) -> tuple[str, ...]:
     device = one.accelerator
     if device is None:
-        return f"{one.name:<24} UNKNOWN"
+        return (one.name, "UNKNOWN", "", "", "", "", "")
     bandwidth = "UNKNOWN" if device.memory_gbps is None else f"{device.memory_gbps:.0f} GB/s"
-    kind = f"sm_{device.sm}" if device.sm else f"NeuronCore-v{device.neuroncore}"
     return (
-        f"{one.name:<24} {one.devices:>2} x {device.name:<12} {kind:<14} "
-        f"{device.memory_mib / 1024:>6.1f} GiB {bandwidth:>10}  host "
-        f"{(one.memory_mib or 0) / 1024:>5.0f} GiB  disk {one.local_storage_gb or 0:>5} GB"
+        one.name,
+        f"{one.devices:>2} x {device.name}",
+        f"sm_{device.sm}" if device.sm else f"NeuronCore-v{device.neuroncore}",
+        f"{device.memory_mib / 1024:>6.1f} GiB",
+        f"{bandwidth:>10}",
+        f"host {(one.memory_mib or 0) / 1024:>5.0f} GiB",
+        f"disk {one.local_storage_gb or 0:>5} GB",
     )
