@@ -3,17 +3,21 @@
 Knows nothing of recipes: a task has a name, needs, demands and something to call.
 """
 
-import contextlib
 import heapq
+import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import FrameType
 
-from lmi_compile.errors import Interrupted, OurBug
+from lmi_compile.errors import OurBug
 
 JOBS = "jobs"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,10 @@ class Scheduler:
                 self._after[need].append(task.name)
         self._ready = [(self._order[name], name) for name, left in self._waits.items() if not left]
         self._used: Counter[str] = Counter()
-        self._running: dict[Future[None], Task] = {}
+        self._running: set[str] = set()
+        # What came of a task, as it ends; None is a signal.
+        self._told: SimpleQueue[tuple[Task, BaseException | None] | None] = SimpleQueue()
+        self._interrupted = False
         self.stopped = threading.Event()
 
     def run(self) -> None:
@@ -89,16 +96,43 @@ class Scheduler:
             KeyboardInterrupt: somebody stopped it; nothing of it runs any more.
         """
         heapq.heapify(self._ready)
-        with ThreadPoolExecutor(max_workers=max(1, self._limits.get(JOBS, 1))) as pool:
+        jobs = max(1, self._limits.get(JOBS, 1))
+        with self._signals_as_items(), ThreadPoolExecutor(max_workers=jobs) as pool:
             try:
                 while self._running or (self._ready and not self.stopped.is_set()):
                     self._start(pool)
-                    done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        self._end(future)
+                    self._end(*self._next())
             except BaseException:
                 self._stop()
+                self._drain()
                 raise
+        if self._interrupted:  # by a signal that came with the last task's end
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _signals_as_items(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM wait in the queue like everything else that happens.
+
+        Raised wherever the thread happens to be, KeyboardInterrupt can leave a lock of the thread
+        pool taken for ever: `threading.Condition.__enter__` is no atomic step.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        ours = [number for number, was in before.items() if was not in {signal.SIG_IGN, None}]
+        for number in ours:
+            signal.signal(number, self._note_signal)
+        try:
+            yield
+        finally:
+            for number in ours:
+                signal.signal(number, before[number])
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._interrupted = True
+        self._told.put(None)
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start what fits, first come first; a task that does not fit lets others pass."""
@@ -109,7 +143,8 @@ class Scheduler:
             task = self._tasks[name]
             if self._fits(task):
                 self._used.update({JOBS: 1, **task.demands})
-                self._running[pool.submit(task.call)] = task
+                self._running.add(name)
+                pool.submit(self._call, task)
             else:
                 waiting.append((number, name))
         for item in waiting:
@@ -123,10 +158,24 @@ class Scheduler:
             if name in self._limits
         )
 
-    def _end(self, future: Future[None]) -> None:
-        task = self._running.pop(future)
+    def _next(self) -> tuple[Task, BaseException | None]:
+        """What came of the next task that ends; a signal is raised here and nowhere else."""
+        told = self._told.get()
+        if told is None:
+            raise KeyboardInterrupt
+        return told
+
+    def _call(self, task: Task) -> None:
+        error: BaseException | None = None
+        try:
+            task.call()
+        except BaseException as raised:  # noqa: BLE001 - it is told to the thread that waits
+            error = raised
+        self._told.put((task, error))
+
+    def _end(self, task: Task, error: BaseException | None) -> None:
+        self._running.remove(task.name)
         self._used.subtract({JOBS: 1, **task.demands})
-        error = future.exception()
         if error is not None and not isinstance(error, Exception):
             raise error
         if error is None:
@@ -150,8 +199,13 @@ class Scheduler:
                 self._on_end(Ended(task=self._tasks[name], error=None, blamed=failed))
 
     def _stop(self) -> None:
-        """End what runs, and wait until it has ended."""
+        """End what runs, and start nothing more."""
         self.stopped.set()
         self._cancel()
-        with contextlib.suppress(Interrupted):
-            wait(self._running)
+
+    def _drain(self) -> None:
+        """Wait until all that runs has ended."""
+        while self._running:
+            told = self._told.get()
+            if told is not None:
+                self._running.discard(told[0].name)

@@ -1,5 +1,7 @@
 """Tasks in threads: order, bounds, failures, stopping."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -116,3 +118,32 @@ def test_its_own_overhead_is_small() -> None:
     began = time.thread_time()
     book.run(*(book.task(str(n)) for n in range(500)))
     assert (time.thread_time() - began) / 500 < 0.005
+
+
+_INTERRUPTED = """
+import os, signal, sys
+from lmi_compile.matrix.schedule import Scheduler, Task
+signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the command does
+for round in range(100):
+    def strike():
+        os.kill(os.getpid(), signal.SIGTERM)
+    calls = [strike if n == round % 9 else lambda: None for n in range(9)]
+    tasks = [Task(name=str(n), call=call) for n, call in enumerate(calls)]
+    cancelled = []
+    scheduler = Scheduler(tasks, {"jobs": 3}, lambda ended: False, lambda: cancelled.append(1))
+    try:
+        scheduler.run()
+    except KeyboardInterrupt:
+        assert scheduler.stopped.is_set() == bool(cancelled)
+    else:
+        sys.exit(f"round {round}: the signal was lost")
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+sys.exit(7)
+"""
+
+
+def test_a_signal_at_any_task_is_raised_and_the_handler_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], check=False, capture_output=True, timeout=240
+    )
+    assert done.returncode == 7, done.stderr
