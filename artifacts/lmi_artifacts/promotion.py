@@ -47,7 +47,7 @@ def read_policy(path: Path) -> Policy:
     """
     try:
         found = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReferenceInvalid(str(path), f"cannot be read as a policy: {error}") from None
     unknown = sorted(set(found) - set(_FIELDS))
     if unknown:

@@ -197,7 +197,7 @@ def _published(root: Path) -> dict[str, bytes]:
     tree = root.parent / "tree"
     (tree / "config").mkdir(parents=True)
     (tree / "config" / "a.json").write_bytes(b"{}")
-    fields = json.loads((_GOLDEN / "manifest-v1.json").read_bytes())
+    fields = json.loads((_GOLDEN / "manifest-v2.json").read_bytes())
     fields |= {"name": "fuzzed", "files": [file.to_json() for file in scan_tree(tree)]}
     manifest = Manifest.parse(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
     verdict = tested(manifest, "verdict", "ACCEPT", "ACCEPT")

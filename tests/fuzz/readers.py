@@ -88,7 +88,7 @@ def _archive_content(raw: bytes, scratch: Path) -> object:
 
 def readers(scratch: Path) -> tuple[Target, ...]:
     """Every reader, with its samples."""
-    manifest = (_GOLDEN / "manifest-v1.json").read_bytes()
+    manifest = (_GOLDEN / "manifest-v2.json").read_bytes()
     archive = _packed(scratch / "sample", manifest)
     mine = (CompileError,)
     registry = (ArtifactsError,)
