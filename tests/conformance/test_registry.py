@@ -354,14 +354,14 @@ def test_no_tag_move_is_lost_in_a_race(place: Place, tree: Path, tmp_path: Path)
     registry = place.open()
     refs = [registry.publish(tree, variant(tree, str(number))).ref for number in range(7)]
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(6)
+    barrier = context.Barrier(4)
     movers = [
-        context.Process(target=_race, args=(place.url, refs, 5, barrier, tmp_path / f"won{index}"))
-        for index in range(6)
+        context.Process(target=_race, args=(place.url, refs, 4, barrier, tmp_path / f"won{index}"))
+        for index in range(4)
     ]
     _run_all(movers)
-    moves = sum(int((tmp_path / f"won{index}").read_text()) for index in range(6))
-    assert moves == 30
+    moves = sum(int((tmp_path / f"won{index}").read_text()) for index in range(4))
+    assert moves == 16
     assert registry.resolve("tiny:prod") == refs[(moves - 1) % len(refs)]
 
 
@@ -369,7 +369,7 @@ def _run_all(workers: list[multiprocessing.context.ForkProcess]) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * len(workers)
 
 
@@ -434,9 +434,10 @@ def test_pull_gives_exactly_the_artifact(
 def test_a_tar_gz_can_be_pulled_where_only_the_prefix_is_stored(
     registry: Registry, tree: Path, tmp_path: Path
 ) -> None:
-    ref = registry.publish(tree, manifest_of(tree)).ref
+    manifest = manifest_of(tree)
+    ref = registry.publish(tree, manifest).ref
     registry.pull(ref, tmp_path / "model.tar.gz", layout="tar.gz")
-    verify_tar_gz(tmp_path / "model.tar.gz", ref.digest)
+    assert verify_tar_gz(tmp_path / "model.tar.gz", ref.digest) == manifest
 
 
 def test_pull_into_an_empty_folder(registry: Registry, tree: Path, tmp_path: Path) -> None:

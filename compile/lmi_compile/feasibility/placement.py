@@ -98,17 +98,6 @@ def best(found: tuple[Placement, ...], *, for_latency: bool) -> Placement | None
     return max(usable, key=lambda one: one.rate or 0.0, default=None)
 
 
-def best_degree(question: Question, concurrency: int) -> int | None:
-    """The degree of the single replica that is fastest at this concurrency."""
-    rates = {}
-    for degree in degrees_of(question):
-        asked = replace(question, tensor_parallel=degree)
-        found = expected(asked, concurrency) if holds(asked, memory_of(asked)) else None
-        if found is not None:
-            rates[degree] = found[0]
-    return max(rates, key=lambda degree: rates[degree], default=None)
-
-
 def _place(question: Question) -> Placement:
     fits = bool(holds(question, memory_of(question)))
     ranks = question.instance.ranks if question.instance else question.ranks
