@@ -1,6 +1,7 @@
 """Steps that every backend for language models shares."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.errors import Unsupported
@@ -9,6 +10,7 @@ from lmi_compile.step import Call, Step
 from lmi_recipes.model import Recipe
 from lmi_verify.gates import gates_for
 from lmi_verify.prompts import load_prompts
+from lmi_verify.tasks import built_in, digest_of
 
 GREEDY_TOKENS = 64
 PROOF_PROMPT = "The capital of France is"
@@ -67,26 +69,71 @@ def _libraries() -> dict[str, JSONValue]:
     return {name: installed_version(name) for name in ("torch", "transformers")}
 
 
+def task_steps(recipe: Recipe, candidate: Step | None) -> tuple[Step, ...]:
+    """What is asked for the recipe's tasks, and the build's answers; nothing without tasks.
+
+    Raises:
+        Unsupported: the backend's probe does not score texts, or nobody knows a task.
+    """
+    if not recipe.verify.tasks:
+        return ()
+    names = ", ".join(task.name for task in recipe.verify.tasks)
+    if candidate is None:
+        what = f"verify.tasks: the {recipe.backend} backend's probe scores no tasks ({names})"
+        fix = "leave verify.tasks out; the verdict judges logits, texts and perplexity"
+        raise Unsupported(what, fix=fix)
+    foreign = [task.name for task in recipe.verify.tasks if task.name not in built_in()]
+    harness = installed_version("lm_eval") if foreign else None
+    asked = Step(
+        name="tasks",
+        run=Call(
+            function="lmi_verify.questions:run",
+            params={
+                "tasks": [
+                    {
+                        "name": task.name,
+                        "num_samples": task.num_samples,
+                        "max_drop": task.max_drop,
+                        **({} if task.name in foreign else {"digest": digest_of(task.name)}),
+                    }
+                    for task in recipe.verify.tasks
+                ],
+                "max_input_len": recipe.shapes.max_input_len,
+                "max_seq_len": recipe.shapes.max_seq_len,
+                "trust_remote_code": recipe.model.trust_remote_code,
+            },
+        ),
+        needs=("model",),
+        outputs=("tasks.json", "prompts.json", "prompts.safetensors", *candidate.outputs),
+        identity={**_libraries(), **({"lm_eval": harness} if harness else {})},
+        network=bool(foreign),
+    )
+    needs = tuple("tasks" if need == "reference" else need for need in candidate.needs)
+    return asked, replace(candidate, name="tasks-candidate", needs=needs)
+
+
 def judge_steps(
-    recipe: Recipe, method: str | None = None, shows: tuple[str, ...] = ()
+    recipe: Recipe,
+    method: str | None = None,
+    shows: tuple[str, ...] = (),
+    scorer: Step | None = None,
 ) -> tuple[Step, ...]:
     """The baseline where there is one, and the verdict on the candidate from all sides' outputs.
+
+    Where the recipe has tasks, their steps come before.
 
     Args:
         recipe: the recipe.
         method: the gates' name for its quantisation, where that says more than the recipe's.
         shows: what the backend's probe writes beside logits and continuations, of
             `lmi_verify.outputs.PARTS`.
+        scorer: the candidate step, where its probe writes likelihoods of any text.
 
     Raises:
         GateInvalid: the recipe's own gates name no metric, or no number.
-        Unsupported: the recipe asks for task gates, which no step scores.
+        Unsupported: the recipe asks for tasks, and the backend's probe scores none.
     """
-    if recipe.verify.tasks:
-        names = ", ".join(task.name for task in recipe.verify.tasks)
-        what = f"verify.tasks: no step scores tasks ({names})"
-        fix = "leave verify.tasks out; the verdict judges logits, texts and perplexity"
-        raise Unsupported(what, fix=fix)
+    tasks = task_steps(recipe, scorer)
     gates: Mapping[str, JSONValue] = dict(recipe.verify.gates)
     method = method or gate_method(recipe)
     gates_for(recipe.dtype, method, gates)
@@ -104,10 +151,10 @@ def judge_steps(
             },
             data=("lmi_verify.data",),
         ),
-        needs=("reference", *(step.name for step in before), "candidate"),
+        needs=("reference", *(step.name for step in (*before, *tasks)), "candidate"),
         outputs=("verdict.json",),
     )
-    return (*before, judge)
+    return (*before, *tasks, judge)
 
 
 def gate_method(recipe: Recipe) -> str:

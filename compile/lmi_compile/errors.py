@@ -40,6 +40,7 @@ from lmi_verify.errors import (
     LimitsTooSmall,
     ModelUnreadable,
     PromptSetUnknown,
+    TaskUnavailable,
     VerifyError,
 )
 
@@ -193,6 +194,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (LimitsTooSmall, ExitCode.IMPOSSIBLE),
     (GateInvalid, ExitCode.USAGE),
     (PromptSetUnknown, ExitCode.USAGE),
+    (TaskUnavailable, ExitCode.ENVIRONMENT),
     (VerifyError, ExitCode.VERIFICATION_FAILED),
 )
 _KINDS: dict[str, type[CompileError]] = {
@@ -215,6 +217,7 @@ _KINDS: dict[str, type[CompileError]] = {
 _FOREIGN: tuple[tuple[type[Exception], type[CompileError]], ...] = (
     (ModelUnreadable, ModelFault),
     (LimitsTooSmall, Unsupported),
+    (TaskUnavailable, EnvironmentFault),
     (VerifyError, VerificationFailed),
 )
 

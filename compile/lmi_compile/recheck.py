@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,15 +27,20 @@ _OUTPUTS = ("outputs.json", "outputs.safetensors")
 
 def verify_tree(plan: Plan, tree: Path, tools: Tools) -> dict[str, JSONValue]:
     """Judge the served tree at `tree` against the reference of `plan`'s model."""
-    steps, known = _known(plan, tools)
-    with _ran(steps["candidate"], {**known, "package": tree}, tools) as candidate:
-        return _verdict(steps["judge"], {**known, "candidate": candidate}, tools)
+    steps, known = _known(plan, tools, "tasks")
+    inputs = {**known, "package": tree}
+    with ExitStack() as made:
+        for name in ("candidate", "tasks-candidate"):
+            if name in steps:
+                needed = {need: inputs[need] for need in steps[name].needs}
+                inputs[name] = made.enter_context(_ran(steps[name], needed, tools))
+        return _verdict(steps["judge"], inputs, tools)
 
 
 def compare_trees(plan: Plan, tree: Path, against: Path, tools: Tools) -> dict[str, JSONValue]:
     """Judge the served tree at `tree` against another one: an upgrade check.
 
-    Both are asked the prompts of `plan`'s model; the gates are `plan`'s.
+    Both are asked the prompts of `plan`'s model; the gates are `plan`'s, without its tasks.
     """
     steps, known = _known(plan, tools)
     judge, asked = steps["judge"], known["reference"]
@@ -99,15 +104,17 @@ def explain_tree(plan: Plan, tree: Path, tools: Tools) -> dict[str, JSONValue]:
         return found
 
 
-def _known(plan: Plan, tools: Tools) -> tuple[dict[str, Step], dict[str, Path]]:
-    """The plan's steps by name, and the finished ones that judging needs."""
+def _known(plan: Plan, tools: Tools, *more: str) -> tuple[dict[str, Step], dict[str, Path]]:
+    """The plan's steps by name, and the finished ones that judging needs, with `more` of them."""
     steps = {planned.step.name: planned.step for planned in plan.steps}
     if "reference" not in steps:
         what = f"{plan.order.recipe.name} has no reference to compare with"
         raise Unsupported(what, fix="name a recipe of a backend that judges")
-    last = "baseline" if "baseline" in steps else "reference"
-    ran = run_steps(plan, last, tools, {})
-    return steps, {name: ran[name] for name in ("model", "reference", last) if name in ran}
+    known: dict[str, Path] = {}
+    for last in ("reference", "baseline", *more):
+        if last in steps:
+            known |= run_steps(plan, last, tools, {})
+    return steps, known
 
 
 def _verdict(judge: Step, inputs: Mapping[str, Path], tools: Tools) -> dict[str, JSONValue]:

@@ -24,7 +24,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from answering import answer
 from catalogue import FAULTS, Fault
-from cleans import CLEANS, OUTSIDE, Clean
+from cleans import CLEANS, Clean
 from ground import BUILDS, Build, Ground
 from parts import Parts
 
@@ -179,11 +179,10 @@ def home() -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Everything that was tried; `outside` are refusals where the gates do not claim to hold."""
+    """Everything that was tried."""
 
     rows: Sequence[Row]
     alarms: Sequence[Alarm]
-    outside: Sequence[Alarm]
     cleans: int
     seconds: float
 
@@ -208,7 +207,7 @@ def _work(task: tuple[str, str, Path]) -> Row | Alarm | None:
         return tried(
             _ground(place, build), next(each for each in FAULTS if each.name == name), build
         )
-    clean = next(each for each in (*CLEANS, *OUTSIDE) if str(each) == name)
+    clean = next(each for each in CLEANS if str(each) == name)
     return accepted(_ground(place, clean.build), clean)
 
 
@@ -228,7 +227,7 @@ def tasks(only: str) -> Iterator[tuple[str, str]]:
         for build in fault.builds:
             if only in f"{fault.name} {build}":
                 yield fault.name, build
-    for clean in (*CLEANS, *OUTSIDE):
+    for clean in CLEANS:
         if only in f"clean {clean}":
             yield str(clean), ""
 
@@ -243,13 +242,10 @@ def run(only: str, jobs: int) -> Result:
         for each in as_completed(working):
             _say(_line(working[each][0], each.result()))
         found = [each.result() for each in reversed(working)]
-    outside = {str(each) for each in OUTSIDE}
-    refused = [each for each in found if isinstance(each, Alarm)]
     return Result(
         rows=[each for each in found if isinstance(each, Row)],
-        alarms=[each for each in refused if each.build not in outside],
-        outside=[each for each in refused if each.build in outside],
-        cleans=sum(not build and name not in outside for name, build, _ in listed),
+        alarms=[each for each in found if isinstance(each, Alarm)],
+        cleans=sum(not build for _, build, _ in listed),
         seconds=time.perf_counter() - started,
     )
 
@@ -257,7 +253,7 @@ def run(only: str, jobs: int) -> Result:
 def prepare(chosen: set[tuple[str, str]]) -> None:
     """Makes every reference and baseline that the tasks need, once and before any process asks."""
     of = {fault.name: fault.model for fault in FAULTS}
-    cleans = {str(clean): clean for clean in (*CLEANS, *OUTSIDE)}
+    cleans = {str(clean): clean for clean in CLEANS}
     for name, build in sorted(chosen):
         model = of[name] if build else cleans[name].model
         built = build or cleans[name].build

@@ -235,6 +235,13 @@ FAULTS: tuple[Fault, ...] = (
         builds=("float32", "int8"),  # so short a window costs even a right bfloat16 build KL 0.03
     ),
     Fault(
+        name="sliding window ignored (tiny model)",
+        area="attention",
+        seed=_wired(window=None),
+        model="tiny-window",
+        builds=("bfloat16",),
+    ),
+    Fault(
         name="int8 scale off",
         area="quantisation",
         seed=scale_off,

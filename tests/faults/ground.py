@@ -82,13 +82,15 @@ class Ground:
     _parts: dict[str, Parts] = field(default_factory=dict)
 
     def model(self, name: str) -> Path:
-        """The Hugging Face directory of a model: `smollm2`, a variant of it, or `tiny-N`."""
+        """A Hugging Face directory: `smollm2`, a variant of it, `tiny-N`, or `tiny-window`."""
         path = self.home / "models" / name
         if not path.exists():
             aside = path.with_name(f"{name}.part")
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(parents=True, exist_ok=True)
-            if name.startswith("tiny-"):
+            if name == "tiny-window":
+                _window(self.model("tiny-0"), aside)
+            elif name.startswith("tiny-"):
                 make_tiny_llama(aside, seed=int(name.removeprefix("tiny-")))
             else:
                 _VARIANTS[name](_smollm2(), aside)

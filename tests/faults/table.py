@@ -47,8 +47,7 @@ def write(result: Result, *, jobs: int) -> None:
     )
     rows = "\n".join(_row(row) for row in result.rows)
     alarms = _alarms("False alarms", result.alarms)
-    outside = _alarms("Refused and not counted, for the gates claim nothing there", result.outside)
-    text = f"{head}{rows}\n\n{alarms}\n\n{outside}\n"
+    text = f"{head}{rows}\n\n{alarms}\n"
     (ROOT / "docs" / "faults.md").write_text(text, encoding="utf-8")
 
 

@@ -23,9 +23,9 @@ _EVEN = 0.15  # of a slope: rows whose slopes differ by less are all scaled alik
 _LOW_PRECISION = 0.003  # mean KL that 16-bit arithmetic gives; measured 0.0019 on SmolLM2-135M
 _ROWS = frozenset(
     {
-        "kl_mean", "kl_max", "top1_agreement", "top1_margin", "logit_error", "logit_error_rel",
-        "nll_rise", "nll_excess", "rank_max", "greedy_margin", "baseline_kl_mean",
-        "baseline_error_rel", "slope_error", "baseline_slope_error",
+        "kl_mean", "kl_max", "top1_agreement", "clear_flips", "top1_margin", "logit_error",
+        "logit_error_rel", "nll_rise", "nll_excess", "rank_max", "greedy_margin",
+        "baseline_kl_mean", "baseline_error_rel", "slope_error", "baseline_slope_error",
     }
 )  # fmt: skip
 _TELLING = (

@@ -10,7 +10,7 @@ from lmi_verify.errors import OutputsUnusable
 from lmi_verify.measurements import Divergence, Measurements, PromptMeasurement
 from lmi_verify.outputs import Arrays, Generated, Outputs, Prompts, PromptTokens
 from lmi_verify.rows import Rows, Values, compare_rows, is_frozen, kl_rows
-from lmi_verify.statistics import agreement_interval, block_interval
+from lmi_verify.statistics import block_interval, share_intervals
 from lmi_verify.tensorfiles import FloatArray
 
 _SCATTER = 24  # pairs of logits kept of each prompt
@@ -64,7 +64,7 @@ def compare(
         prompts_digest=prompts.digest,
         prompts=tuple(measured),
         whole=_whole(prompts, candidate),
-        intervals=corpus.intervals() | agreement_interval(measured),
+        intervals=corpus.intervals() | share_intervals(measured),
         perplexity=corpus.perplexity(),
         scatter=tuple(scatter),
         shown=tuple(sorted(candidate.shown)),
@@ -246,6 +246,7 @@ def _values(prefill: Rows, decode: Rows, scale: float) -> dict[str, float | None
         "kl_mean": _mean([part.kl for part in both]),
         "kl_max": _worst([part.kl for part in both]),
         "top1_agreement": _mean([part.agreeing for part in both]),
+        "clear_flips": _mean([part.flipped for part in both]),
         "top1_margin": _worst([part.gap for part in both], scale),
         "rank_max": _worst([part.rank for part in both]),
         "slope_error": _away([part.slope for part in both]),

@@ -51,6 +51,15 @@ class PromptSetUnknown(VerifyError):
         super().__init__(f"no prompt set {version!r}{reason}; there is: {', '.join(known)}")
 
 
+class TaskUnavailable(VerifyError):
+    """A task whose questions cannot be had: nobody knows it, or what knows it is not installed."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        self.why = why
+        super().__init__(f"the task {name!r} cannot be scored: {why}")
+
+
 class GateInvalid(VerifyError):
     """Gates with an unknown metric or a limit that is no number: the recipe's fault."""
 

@@ -11,6 +11,8 @@ from lmi_verify.gates import Gate, gates_for
 from lmi_verify.jsonread import JSONValue, Reader
 from lmi_verify.judge import judge
 from lmi_verify.outputs import read_outputs, read_prompts
+from lmi_verify.scoring import score
+from lmi_verify.tasks import with_tasks
 from lmi_verify.verdict import Verdict, infeasible
 
 
@@ -24,6 +26,7 @@ class _Sides:
         baseline: The model's in the build's numbers, where there is one.
         needed: The parts that the candidate must show.
         same: Both sides compute in the same numbers.
+        tasks: What was asked for the recipe's tasks, and the build's answers, where it has some.
     """
 
     reference: Path
@@ -31,6 +34,7 @@ class _Sides:
     baseline: Path | None
     needed: Collection[str]
     same: bool
+    tasks: tuple[Path, Path] | None = None
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
@@ -41,7 +45,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
             the parts, of `lmi_verify.outputs.PARTS`, that the build's probe writes. With `same`
             both sides are builds, so that equal bits are right.
         inputs: `reference` and `candidate`, the output directories of those steps, and
-            `baseline` where the plan has it.
+            `baseline` where the plan has it; where the recipe has tasks, `tasks` and
+            `tasks-candidate`.
         out: Where `verdict.json` goes.
 
     Raises:
@@ -58,6 +63,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         baseline=inputs.get("baseline"),
         needed=[item.text() for item in given.get("shows").items()],
         same="same" in params and given.get("same").flag(),
+        tasks=(inputs["tasks"], inputs["tasks-candidate"]) if "tasks" in inputs else None,
     )
     verdict = _judged(sides, gates, dtype, method)
     text = json.dumps(verdict.to_json(), indent=1, sort_keys=True, allow_nan=False)
@@ -76,6 +82,8 @@ def _judged(sides: _Sides, gates: tuple[Gate, ...], dtype: str, method: str) -> 
         )
         built = read_outputs(sides.candidate, prompts, side="candidate", needed=sides.needed)
         measurements = compare(prompts, right, built, base)
+        outcomes = score(*sides.tasks) if sides.tasks else ()
     except OutputsUnusable as error:
         return infeasible(error.problems, dtype=dtype, method=method)
-    return judge(measurements, gates, dtype=dtype, method=method, same_numbers=sides.same)
+    verdict = judge(measurements, gates, dtype=dtype, method=method, same_numbers=sides.same)
+    return with_tasks(verdict, outcomes)

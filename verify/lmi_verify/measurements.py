@@ -60,6 +60,12 @@ METRICS: Mapping[str, Metric] = {
             over="rows",
             noisy=True,
         ),
+        Metric(
+            name="clear_flips",
+            title="choices that the reference has 0.5 nats or more behind, share",
+            over="rows",
+            noisy=True,
+        ),
         Metric(name="top1_margin", title="reference's margin where top-1 differs / max |logit|"),
         Metric(name="greedy_divergences", title="greedy continuations that differ", over="sum"),
         Metric(name="greedy_margin", title="reference's margin at divergence / max |logit|"),

@@ -14,6 +14,7 @@ from lmi_verify.tensorfiles import FloatArray
 
 Values: TypeAlias = npt.NDArray[np.float64]
 TOP_KS = (5, 50, 1000)
+CLEARLY = 0.5  # nats: the reference's own choice is 1.65 times as likely as the other
 _CHUNK_VALUES = 1 << 20
 
 
@@ -51,6 +52,11 @@ class Rows:
     def agreeing(self) -> Values:
         """1 where both sides choose the same token, else 0."""
         return np.where(np.isnan(self.gap), np.nan, self.gap == 0)
+
+    @property
+    def flipped(self) -> Values:
+        """1 where the candidate's choice is one that the reference has clearly behind, else 0."""
+        return np.where(np.isnan(self.gap), np.nan, self.gap >= CLEARLY)
 
 
 def compare_rows(reference: FloatArray, candidate: FloatArray) -> Rows:

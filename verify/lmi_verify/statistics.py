@@ -33,15 +33,20 @@ def block_interval(differences: Sequence[Values]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def agreement_interval(measured: Sequence[PromptMeasurement]) -> dict[str, tuple[float, float]]:
-    """The 95 % interval of the top-1 agreement (Wilson 1927), where every prompt has one."""
-    counted = [(prompt.values.get("top1_agreement"), prompt.rows) for prompt in measured]
-    agreeing = [share * rows for share, rows in counted if share is not None]
-    if not agreeing or len(agreeing) < len(counted):
-        return {}
+def share_intervals(measured: Sequence[PromptMeasurement]) -> dict[str, tuple[float, float]]:
+    """The 95 % intervals of shares of positions (Wilson 1927), where every prompt has them."""
+    return {
+        name: _wilson([(each, prompt.rows) for prompt, each in shares if each is not None])
+        for name in ("top1_agreement", "clear_flips")
+        if (shares := [(prompt, prompt.values.get(name)) for prompt in measured])
+        and all(each is not None for _, each in shares)
+    }
+
+
+def _wilson(counted: Sequence[tuple[float, int]]) -> tuple[float, float]:
     rows = sum(rows for _, rows in counted)
-    share = sum(agreeing) / rows
+    share = sum(share * rows for share, rows in counted) / rows
     wide = _DEVIATIONS**2 / rows
     middle = (share + wide / 2) / (1 + wide)
     half = math.sqrt(wide * (share * (1 - share) + wide / 4)) / (1 + wide)
-    return {"top1_agreement": (middle - half, middle + half)}
+    return middle - half, middle + half

@@ -23,6 +23,7 @@ from lmi_verify.measurements import (
 Decision: TypeAlias = Literal["ACCEPT", "REGRESSION", "ANOMALOUS", "INFEASIBLE", "UNVERIFIED"]
 FORMAT = 2
 _READ = (1, FORMAT)
+_TASK_NUMBERS = ("reference", "candidate", "drop", "least_drop", "max_drop", "p_value")
 TABLE_HEADER = ("metric", "measured", "limit", "result", "worst prompt", "note")
 
 
@@ -31,7 +32,7 @@ class Check:
     """One gate against what was measured.
 
     Attributes:
-        metric: A name of `METRICS`.
+        metric: A name of `METRICS`, or `task:` and a task's name.
         measured: Over all prompts; None when it could not be measured, which never passes.
         limit: The gate's.
         direction: Which side of the limit passes.
@@ -66,6 +67,37 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutcome:
+    """A task, answered by both sides.
+
+    Attributes:
+        name: The recipe's.
+        source: Where its questions are from.
+        questions: How many were asked.
+        reference: The share that the reference has right.
+        candidate: The share that the build has right.
+        lost: Questions that the reference has right and the build wrong.
+        gained: The other way round.
+        drop: Points lost: (lost - gained) per 100 questions.
+        least_drop: Its lower bound with 95 % confidence, in points; what the gate is held against.
+        max_drop: The gate, in points.
+        p_value: Of McNemar's exact test, one-sided: by chance so many are lost.
+    """
+
+    name: str
+    source: str
+    questions: int
+    reference: float
+    candidate: float
+    lost: int
+    gained: int
+    drop: float
+    least_drop: float
+    max_drop: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """A decision and everything it rests on.
 
@@ -80,6 +112,7 @@ class Verdict:
         findings: Why it is ANOMALOUS, INFEASIBLE or UNVERIFIED, one sentence each.
         areas: Where the fault is to be looked for, the likeliest first; empty when accepted.
         unmeasured: Default gates on what this build's probe does not show.
+        tasks: What the recipe's tasks showed.
         measurements: All values by prompt; None when there are none.
         prompts_version: Of the prompt set, when known.
         prompts_digest: Of the reference's tokens, when known.
@@ -94,6 +127,7 @@ class Verdict:
     findings: tuple[str, ...] = ()
     areas: tuple[Area, ...] = ()
     unmeasured: tuple[str, ...] = ()
+    tasks: tuple[TaskOutcome, ...] = ()
     measurements: Measurements | None = None
     prompts_version: str | None = None
     prompts_digest: str | None = None
@@ -176,7 +210,9 @@ def from_json(value: object) -> Verdict:
 
 
 def _check_row(check: Check) -> tuple[str, ...]:
-    title = METRICS[check.metric].title if check.metric in METRICS else check.metric
+    title = (
+        METRICS[check.metric].title if check.metric in METRICS else f"{check.metric}, points lost"
+    )
     relation = "<=" if check.direction == "at_most" else ">="
     return (
         title,
@@ -223,6 +259,7 @@ def _verdict(content: Reader) -> Verdict:
             for item in _list(content, "areas")
         ),
         unmeasured=tuple(item.text() for item in _list(content, "unmeasured")),
+        tasks=tuple(_task(item) for item in _list(content, "tasks")),
         measurements=None if measured is None else _measurements(measured),
         prompts_version=_optional_text(content, "prompts_version"),
         prompts_digest=_optional_text(content, "prompts_digest"),
@@ -242,6 +279,17 @@ def _check(item: Reader) -> Check:
         prompt=_optional_text(item, "prompt"),
         low=_late_number(item, "low"),
         high=_late_number(item, "high"),
+    )
+
+
+def _task(item: Reader) -> TaskOutcome:
+    return TaskOutcome(
+        name=item.get("name").text(),
+        source=item.get("source").text(),
+        questions=item.get("questions").integer(),
+        lost=item.get("lost").integer(),
+        gained=item.get("gained").integer(),
+        **{name: item.get(name).number() for name in _TASK_NUMBERS},
     )
 
 

@@ -16,7 +16,7 @@ from lmi_verify.eager import Eager
 from lmi_verify.huggingface import load
 from lmi_verify.measurements import PromptMeasurement
 from lmi_verify.prompts import load_prompts, rows_of
-from lmi_verify.statistics import agreement_interval, block_interval
+from lmi_verify.statistics import block_interval, share_intervals
 from lmi_verify.verdict import Verdict, parse
 
 Arrays = dict[str, np.ndarray]
@@ -286,9 +286,9 @@ def test_agreement_breaks_a_limit_beyond_the_noise_of_its_rows() -> None:
             nonfinite_rows=0, flat_rows=0, frozen=False, identical_rows=0,
         )  # fmt: skip
 
-    found = agreement_interval([prompt(60, 0.9), prompt(40, 0.675)])
+    found = share_intervals([prompt(60, 0.9), prompt(40, 0.675)])
     assert found["top1_agreement"] == pytest.approx((0.7222, 0.8749), abs=1e-4)
-    assert agreement_interval([prompt(60, 0.9), prompt(40, None)]) == {}
+    assert share_intervals([prompt(60, 0.9), prompt(40, None)]) == {}
 
 
 @pytest.mark.parametrize("length", [1, 5, 24, 25, 96, 384])

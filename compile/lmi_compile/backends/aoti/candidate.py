@@ -24,7 +24,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: None are read.
-        inputs: `package` (the tree) and `reference` (`prompts.json`, `prompts.safetensors`).
+        inputs: `package` (the tree), and `reference` or `tasks` (`prompts.json`,
+            `prompts.safetensors`).
         out: Receives the outputs.
 
     Raises:
@@ -32,7 +33,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """
     del params
     tree = inputs["package"]
-    prompts = ["--prompts", str(inputs["reference"]), "--out", str(out)]
+    asked = inputs["tasks"] if "tasks" in inputs else inputs["reference"]
+    prompts = ["--prompts", str(asked), "--out", str(out)]
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     environment |= {
         "HOME": str(out),

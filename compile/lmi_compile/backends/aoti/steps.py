@@ -27,6 +27,13 @@ def steps(order: Order) -> tuple[Step, ...]:
     check_ground(order)
     form = storage(order, cpu)
     *calibrates, weights = _weight_steps(order, form)
+    candidate = Step(
+        name="candidate",
+        run=Call(function=f"{_BACKEND}.candidate:run"),
+        needs=("package", "reference"),
+        outputs=("outputs.json", "outputs.safetensors"),
+        identity={"torch": order.toolchain.versions["torch"]},
+    )
     return (
         *order.model.steps,
         reference_step(order.recipe),
@@ -43,14 +50,8 @@ def steps(order: Order) -> tuple[Step, ...]:
             needs=("model", "compile", "weights"),
             outputs=("serving.properties", "model.py", "runtime.json", "weights.safetensors"),
         ),
-        Step(
-            name="candidate",
-            run=Call(function=f"{_BACKEND}.candidate:run"),
-            needs=("package", "reference"),
-            outputs=("outputs.json", "outputs.safetensors"),
-            identity={"torch": order.toolchain.versions["torch"]},
-        ),
-        *judge_steps(order.recipe, shows=_shows(order)),
+        candidate,
+        *judge_steps(order.recipe, shows=_shows(order), scorer=candidate),
         proof_step(),
     )
 
