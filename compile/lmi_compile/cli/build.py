@@ -17,7 +17,7 @@ from lmi_compile.cli.options import (
     tools_of,
     voice_options,
 )
-from lmi_compile.cli.reports import print_briefly, print_proof, print_verdict
+from lmi_compile.cli.reports import Told, print_briefly, print_proof, print_verdict, write_junit
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_failure
 from lmi_compile.executors.choose import Chosen
@@ -37,6 +37,12 @@ from lmi_compile.survey import load, survey
 @click.option(
     "--allow-unverified", is_flag=True, help="Publish also where no gate exists; it says so."
 )
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="JUnit XML: a suite for each recipe, a test case for each gate.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the requests of SageMaker jobs; send none.")
 @set_option
 @toolchains_option
@@ -49,6 +55,7 @@ def build(
     until: str | None,
     rehash: bool,
     allow_unverified: bool,
+    junit: Path | None,
     dry_run: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
@@ -70,11 +77,14 @@ def build(
     if dry_run:
         return _print_requests(recipes, options, settings, console)
     codes = []
+    told: list[Told] = []
     for recipe in recipes:
         try:
             done = _build_one(recipe, options, settings, console)
         except Exception as error:
+            told.append((recipe, error))
             if len(recipes) == 1:
+                write_junit(console, junit, told)
                 raise
             console.error(error)
             codes.append(exit_code_of(error))
@@ -83,10 +93,12 @@ def build(
                 console.json({"recipe": recipe, "error": failure, "exit_code": int(codes[-1])})
             continue
         codes.append(ExitCode.OK)
+        told.append((recipe, done.verdict))
         if as_json:
             console.json(done.to_json())
         else:
             console.data(str(done.artifact or done.path or done.decision))
+    write_junit(console, junit, told)
     return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
 
 

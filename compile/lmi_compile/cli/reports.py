@@ -4,11 +4,14 @@ What reads them whole is imported when they are shown whole: a cache hit shows a
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.console import Console
+
+Told: TypeAlias = "tuple[str, Mapping[str, JSONValue] | Exception]"
 
 
 def print_briefly(
@@ -55,6 +58,34 @@ def print_proof(console: Console, proof: Mapping[str, JSONValue]) -> None:
         console.line(f"  {reason}")
     if parsed.response:
         console.line(f"the served handler answered: {_generated_text(parsed.response)}")
+
+
+def write_junit(console: Console, path: Path | None, told: Sequence[Told]) -> None:
+    """JUnit XML of builds: the verdict of each, or why there is none; no file without a path.
+
+    Raises:
+        EnvironmentFault: the file cannot be written.
+    """
+    if path is None:
+        return
+    from lmi_artifacts.files import replace_file  # noqa: PLC0415 - asked for
+    from lmi_compile.errors import EnvironmentFault  # noqa: PLC0415 - as above
+    from lmi_compile.pipeline import NotAccepted  # noqa: PLC0415 - as above
+    from lmi_compile.report.junit import junit  # noqa: PLC0415 - as above
+    from lmi_verify.verdict import Verdict, from_json  # noqa: PLC0415 - as above
+
+    named: list[tuple[str, Verdict | str | None]] = []
+    for name, each in told:
+        verdict = each.verdict if isinstance(each, NotAccepted) else each
+        if isinstance(verdict, Exception):
+            named.append((name, str(verdict)))
+        else:
+            named.append((name, from_json(verdict) if verdict else None))
+    try:
+        replace_file(path, junit(named).encode())
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be written", str(error)) from error
+    console.line(f"{path}: written")
 
 
 def _generated_text(response: str) -> str:

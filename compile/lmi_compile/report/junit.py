@@ -7,18 +7,34 @@ from lmi_verify.measurements import METRICS
 from lmi_verify.verdict import Check, Verdict
 
 
-def junit(named: Sequence[tuple[str, Verdict]]) -> str:
+def junit(named: Sequence[tuple[str, Verdict | str | None]]) -> str:
     """One test suite for each verdict, one test case for each gate and one for the decision.
 
     A failed gate is a failure; a verdict that decides nothing (INFEASIBLE) is an error; one that
-    did not run (UNVERIFIED) is skipped.
+    did not run (UNVERIFIED) is skipped. A text in a verdict's place says why a build has none, and
+    is an error; None is a build that ended before any.
     """
     root = ET.Element("testsuites", name="lmi-compile verify")
     for name, verdict in named:
-        _suite(root, name, verdict)
+        match verdict:
+            case Verdict():
+                _suite(root, name, verdict)
+            case str() | None:
+                _without(root, name, verdict)
     ET.indent(root)
     text: str = ET.tostring(root, encoding="unicode", xml_declaration=False)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
+
+
+def _without(root: ET.Element, name: str, why: str | None) -> None:
+    counts = {"tests": "1", "failures": "0", "errors": str(int(why is not None))}
+    attributes = {"name": _legal(name), **counts, "skipped": str(int(why is None))}
+    suite = ET.SubElement(root, "testsuite", attributes)
+    case = ET.SubElement(suite, "testcase", classname=_legal(name), name="build")
+    if why is None:
+        ET.SubElement(case, "skipped", message="it ended before a verdict")
+    else:
+        ET.SubElement(case, "error", message=_legal(why))
 
 
 def _suite(root: ET.Element, name: str, verdict: Verdict) -> None:

@@ -147,3 +147,13 @@ def test_a_logarithmic_axis_has_six_decades_at_most() -> None:
     assert scale.ticks[0] == pytest.approx(1e-5)
     assert scale(1e-30) == 0
     assert scale.label(1e-3) == "10⁻³"
+
+
+def test_a_build_without_a_verdict_is_an_error_in_junit_or_skipped() -> None:
+    text = junit([("a", "the compiler <failed>"), ("b", None)])
+    root = ET.fromstring(text)  # noqa: S314 - made one line above
+    first, second = root.findall("testsuite")
+    assert (first.get("errors"), second.get("errors"), second.get("skipped")) == ("1", "0", "1")
+    error = first.find("testcase/error")
+    assert error is not None
+    assert error.get("message") == "the compiler <failed>"
