@@ -35,8 +35,10 @@ def read(task: str | Mapping[str, Any], most: int | None) -> tuple[Question, ...
     """
     name = task if isinstance(task, str) else str(task.get("task"))
     manager, get_task_dict = _library(name)
+    known = isinstance(task, str)  # to know its own tasks by name, it reads thousands of files
     try:
-        found = get_task_dict([task if isinstance(task, str) else dict(task)], manager())
+        asked = task if known else dict(task)
+        found = get_task_dict([asked], manager(include_defaults=known))
         questions = [
             question
             for leaf_name, leaf in _leaves(found)
