@@ -35,9 +35,9 @@ def read(task: str | Mapping[str, Any], most: int | None) -> tuple[Question, ...
     """
     name = task if isinstance(task, str) else str(task.get("task"))
     manager, get_task_dict = _library(name)
-    known = isinstance(task, str)  # to know its own tasks by name, it reads thousands of files
+    asked = task if isinstance(task, str) else dict(task)
+    known = asked == name  # to know its own tasks by name, it reads thousands of files
     try:
-        asked = task if known else dict(task)
         found = get_task_dict([asked], manager(include_defaults=known))
         questions = [
             question
