@@ -4,9 +4,41 @@ Light and exact: sums of binomial chances, no approximation by a normal distribu
 """
 
 import math
+from dataclasses import dataclass
 
 CONFIDENCE = 0.95
 _HALVINGS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskOutcome:
+    """A task, answered by both sides.
+
+    Attributes:
+        name: The recipe's.
+        source: Where its questions are from.
+        questions: How many were asked.
+        reference: The share that the reference has right.
+        candidate: The share that the build has right.
+        lost: Questions that the reference has right and the build wrong.
+        gained: The other way round.
+        drop: Points lost: (lost - gained) per 100 questions.
+        least_drop: Its lower bound with 95 % confidence, in points; what the gate is held against.
+        max_drop: The gate, in points.
+        p_value: Of McNemar's exact test, one-sided: by chance so many are lost.
+    """
+
+    name: str
+    source: str
+    questions: int
+    reference: float
+    candidate: float
+    lost: int
+    gained: int
+    drop: float
+    least_drop: float
+    max_drop: float
+    p_value: float
 
 
 def at_least(hits: int, trials: int, chance: float) -> float:

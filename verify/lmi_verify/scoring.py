@@ -5,10 +5,10 @@ from pathlib import Path
 
 from lmi_verify.errors import Malformed, OutputsUnusable
 from lmi_verify.outputs import Outputs, read_outputs, read_prompts
+from lmi_verify.paired import TaskOutcome
 from lmi_verify.prompts import file_digest
 from lmi_verify.tasks import outcome, read_question
 from lmi_verify.tensorfiles import read_json
-from lmi_verify.verdict import TaskOutcome
 
 
 def score(asked: Path, candidate: Path) -> tuple[TaskOutcome, ...]:

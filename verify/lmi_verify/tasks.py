@@ -12,8 +12,8 @@ from pathlib import Path
 
 from lmi_verify.errors import TaskUnavailable
 from lmi_verify.jsonread import JSONValue, Reader
-from lmi_verify.paired import least_drop, mcnemar
-from lmi_verify.verdict import Check, TaskOutcome, Verdict
+from lmi_verify.paired import TaskOutcome, least_drop, mcnemar
+from lmi_verify.verdict import Check, Verdict
 
 PREFIX = "task:"
 _SETS = Path(__file__).parent / "data" / "tasks"

@@ -19,6 +19,7 @@ from lmi_verify.measurements import (
     PromptMeasurement,
     Scope,
 )
+from lmi_verify.paired import TaskOutcome
 
 Decision: TypeAlias = Literal["ACCEPT", "REGRESSION", "ANOMALOUS", "INFEASIBLE", "UNVERIFIED"]
 FORMAT = 2
@@ -57,6 +58,14 @@ class Check:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def noise(self) -> str:
+        """The 95 % interval in words; empty where there is none."""
+        if self.low is None:
+            return ""
+        end = "" if self.high is None else f" to {self.high:.3g}"
+        return f"95 % interval {'' if end else 'from '}{self.low:.3g}{end}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
@@ -64,37 +73,6 @@ class Area:
 
     name: str
     evidence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOutcome:
-    """A task, answered by both sides.
-
-    Attributes:
-        name: The recipe's.
-        source: Where its questions are from.
-        questions: How many were asked.
-        reference: The share that the reference has right.
-        candidate: The share that the build has right.
-        lost: Questions that the reference has right and the build wrong.
-        gained: The other way round.
-        drop: Points lost: (lost - gained) per 100 questions.
-        least_drop: Its lower bound with 95 % confidence, in points; what the gate is held against.
-        max_drop: The gate, in points.
-        p_value: Of McNemar's exact test, one-sided: by chance so many are lost.
-    """
-
-    name: str
-    source: str
-    questions: int
-    reference: float
-    candidate: float
-    lost: int
-    gained: int
-    drop: float
-    least_drop: float
-    max_drop: float
-    p_value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +198,7 @@ def _check_row(check: Check) -> tuple[str, ...]:
         f"{relation} {check.limit:g}",
         "pass" if check.passed else "FAIL",
         check.prompt or "",
-        "loosened by the recipe" if check.loosened else "",
+        "; ".join(filter(None, ("loosened by the recipe" if check.loosened else "", check.noise))),
     )
 
 

@@ -78,7 +78,7 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
     if path.is_file():
         try:
             raw = path.read_bytes()
-            return path.absolute().parent.name, Reader(json.loads(raw), "verdict")
+            return _named_after(path.absolute().parent), Reader(json.loads(raw), "verdict")
         except OSError as error:
             raise EnvironmentFault(f"{path} cannot be read", str(error)) from error
         except ValueError as error:
@@ -93,6 +93,11 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
     if not said:
         raise click.UsageError(f"{artifact} has no verdict in {opened.url}")
     return str(artifact), Reader(dict(said[-1].predicate), "verdict")
+
+
+def _named_after(folder: Path) -> str:
+    """What a verdict.json is called: as its folder, or as the step whose output folder that is."""
+    return folder.parent.name[:12] if folder.name == "out" else folder.name
 
 
 def _layers(content: Reader) -> list[tuple[str, float, float]]:

@@ -146,6 +146,7 @@ def _gate(check: Check) -> dict[str, object]:
         "share": _share(check),
         "passed": check.passed,
         "prompt": check.prompt,
+        "noise": check.noise,
         "source": check.source,
     }
 
