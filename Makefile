@@ -7,7 +7,7 @@ READY := .venv/ready
 DEMO := smollm2-135m-instruct-cpu
 # In a folder of its own, .venv/modelopt: it touches no other package of the environment.
 MODELOPT := nvidia-modelopt==0.47.0 ninja nvidia-ml-py omegaconf pulp scipy antlr4-python3-runtime==4.9.3
-# The same folder's way; as much of lm-eval's as multiple-choice tasks of local files need, wheels only.
+# As much of lm-eval's as multiple-choice tasks of local files need, wheels only.
 HARNESS := lm-eval==0.4.13 datasets==5.2.0 dill==0.4.1 multiprocess==0.70.19 pyarrow==26.0.1 \
   pandas==3.1.1 xxhash==4.1.0 sacrebleu==2.6.0 portalocker==4.4.2 lxml==6.1.3 tabulate==0.10.0 \
   scipy==1.17.1 threadpoolctl==3.8.0

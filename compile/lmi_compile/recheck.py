@@ -15,11 +15,11 @@ from pathlib import Path
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.common_steps import gate_method
 from lmi_compile.errors import Unsupported
-from lmi_compile.events import StepLine
+from lmi_compile.events import StepFinished, StepLine, StepStarted
 from lmi_compile.pipeline import Tools, run_steps
 from lmi_compile.plan import Plan
 from lmi_compile.step import Call, Step
-from lmi_compile.workspace import Staging
+from lmi_compile.workspace import Staging, stopwatch
 
 _PROMPTS = ("prompts.json", "prompts.safetensors")
 _OUTPUTS = ("outputs.json", "outputs.safetensors")
@@ -130,6 +130,8 @@ def _ran(step: Step, inputs: Mapping[str, Path], tools: Tools) -> Iterator[Path]
     staging = Staging(root=root, out=root / "out", log=root / "log.txt")
     staging.out.mkdir()
     (root / "tmp").mkdir()
+    tools.emit(StepStarted(name=step.name, number=1, count=1))
+    watch = stopwatch()
     try:
         tools.execute(
             replace(step, local_inputs={}),
@@ -137,6 +139,7 @@ def _ran(step: Step, inputs: Mapping[str, Path], tools: Tools) -> Iterator[Path]
             staging,
             lambda text: tools.emit(StepLine(name=step.name, text=text)),
         )
+        tools.emit(StepFinished(name=step.name, cached=False, seconds=watch()))
         yield staging.out
     finally:
         shutil.rmtree(root, ignore_errors=True)

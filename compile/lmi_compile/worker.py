@@ -16,7 +16,7 @@ import threading
 import traceback
 from pathlib import Path
 
-from lmi_compile.errors import exit_code_of, to_failure
+from lmi_compile.errors import OurBug, exit_code_of, to_failure
 
 
 def main(request_file: str) -> int:
@@ -33,9 +33,13 @@ def main(request_file: str) -> int:
         inputs = {name: Path(path) for name, path in request["inputs"].items()}
         run(request["params"], inputs, Path(request["out"]))
     except Exception as error:  # noqa: BLE001 - every failure must cross to the parent as data
-        traceback.print_exc()
+        failure = to_failure(error)
+        if failure["kind"] == OurBug.__name__:
+            traceback.print_exc()
+        else:  # the parent says it to people; the log says it too
+            print("\n".join(filter(None, (failure["what"], failure["why"]))))  # noqa: T201 - the log
         with contextlib.suppress(OSError):  # a full disk; the log says as much
-            Path(request["failure"]).write_text(json.dumps(to_failure(error)), encoding="utf-8")
+            Path(request["failure"]).write_text(json.dumps(failure), encoding="utf-8")
         return exit_code_of(error)
     return 0
 

@@ -146,7 +146,7 @@ def _gate(check: Check) -> dict[str, object]:
         "share": _share(check),
         "passed": check.passed,
         "prompt": check.prompt,
-        "noise": check.noise,
+        "noise": check.noise if metric else check.reason,
         "source": check.source,
     }
 
