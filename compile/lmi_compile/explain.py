@@ -32,6 +32,7 @@ _CODES = {
     "PullFailed": "E703",
     "DeployFailed": "E704",
     "EnvironmentFault": "E801",
+    "TaskUnavailable": "E801",
     "RegistryUnavailable": "E802",
     "RegistryMisconfigured": "E803",
     "EndpointFailed": "E804",
