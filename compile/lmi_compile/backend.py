@@ -27,6 +27,7 @@ class Order:
         cpu: the CPU that the recipe targets, or None.
         model: the steps that bring the model, and its architecture where it is known by now.
         calibration: the data set that ranges are measured on, where the recipe has one.
+        draft: what is made is tried and thrown away: compile fast rather than fast code.
     """
 
     recipe: Recipe
@@ -34,6 +35,7 @@ class Order:
     cpu: CpuTarget | None
     model: PlannedModel
     calibration: PlannedCalibration | None = None
+    draft: bool = False
 
 
 class Backend(Protocol):

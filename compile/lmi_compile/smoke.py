@@ -52,6 +52,7 @@ def smoke_order(loaded: LoadedRecipe, cache: Path) -> Order:
         toolchain=replace(load_toolchain(_TOOLCHAIN), simulated=True),
         cpu=load_cpu_target(_CPU),
         model=random_model(shrunk(config)),
+        draft=True,
     )
 
 
@@ -99,7 +100,7 @@ def _small(recipe: Recipe) -> Recipe:
         pipeline_parallel_degree=1,
         dtype="float32",
         quantization=Quantization(),
-        shapes=Shapes(max_input_len=24, max_seq_len=96),
+        shapes=Shapes(max_input_len=24, max_seq_len=48),
         runtime={},
         verify=Verify(),
         package=Package(),

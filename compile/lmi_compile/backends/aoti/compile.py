@@ -47,7 +47,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     Args:
         params: `config` (a Hugging Face config.json; null: the model's own), `dtype`,
             `quantization` (a form; none when absent), `max_batch_size`, `max_input_len`,
-            `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`.
+            `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`, `draft` (compile fast rather
+            than fast code; not when absent).
         inputs: `model` when `config` is null.
         out: Receives `graphs/{prefill,decode}/model.so`, with several sequences also
             `graphs/decode_one/model.so`, then `constants.safetensors` and `graphs.json`.
@@ -132,7 +133,11 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
         what = f"this processor lacks {', '.join(missing)}, which the target has"
         why = "what is compiled could not be loaded and checked here"
         raise EnvironmentFault(what, why, "build on a machine of the target's kind")
-    target = inductor.Target(march=str(params["march"]), simdlen=_whole(params, "simdlen"))
+    target = inductor.Target(
+        march=str(params["march"]),
+        simdlen=_whole(params, "simdlen"),
+        draft=bool(params.get("draft")),
+    )
     shapes = export.Shapes(
         batch=_whole(params, "max_batch_size"),
         max_input_len=longest,

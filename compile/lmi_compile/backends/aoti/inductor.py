@@ -24,15 +24,17 @@ class Target:
     Attributes:
         march: gcc's `-march`.
         simdlen: width in bits of the vectors that Inductor writes out.
+        draft: the code around the loops is not optimised.
     """
 
     march: str
     simdlen: int
+    draft: bool = False
 
     def options(self, library: Path) -> dict[str, object]:
         """Inductor's settings for a library at `library` without any constants in it."""
         return {
-            "aot_inductor.compile_wrapper_opt_level": "O1",
+            "aot_inductor.compile_wrapper_opt_level": "O0" if self.draft else "O1",
             "aot_inductor.enable_line_tables": False,
             "aot_inductor.output_path": str(library),
             "aot_inductor.package_constants_in_so": False,

@@ -128,6 +128,7 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
                 "march": cpu.march,
                 "simdlen": cpu.simdlen,
                 "required_cpu_flags": list(cpu.required_flags),
+                "draft": order.draft,
             },
         ),
         needs=() if architecture is not None else ("model",),
