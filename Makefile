@@ -131,7 +131,8 @@ faults: $(READY) ## every seeded fault before the judge, and 50 right builds; wr
 	$(BIN)/python tests/faults/battery.py --jobs 2 --write
 
 .PHONY: families
-families: $(READY) ## every family of the catalogue, small, through the whole flow
+families: $(READY) ## every family, small: compiled and compared (docs/families.md), and the whole flow
+	$(BIN)/python tests/families/families.py --write
 	$(BIN)/python -m pytest -m families
 
 .PHONY: scale

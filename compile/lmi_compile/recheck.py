@@ -84,10 +84,9 @@ def explain_tree(plan: Plan, tree: Path, tools: Tools) -> dict[str, JSONValue]:
         Unsupported: its weights are not stored under the model's own names.
     """
     recipe = plan.order.recipe
-    if recipe.quantization.method not in {"none", "int8_wo"} or recipe.backend != "aoti":
-        what = (
-            f"--explain reads weights of the aoti backend, without smoothing: not {recipe.name}'s"
-        )
+    carried = recipe.quantization.method in {"none", "int8_wo"} and recipe.backend == "aoti"
+    if not carried or recipe.tensor_parallel_degree > 1:
+        what = f"--explain reads one file of weights without smoothing: not {recipe.name}'s"
         raise Unsupported(what, fix="leave --explain out: the verdict itself needs no weights")
     _, known = _known(plan, tools)
     rounding = "int8-rows" if recipe.quantization.method == "int8_wo" else "none"

@@ -164,7 +164,7 @@ def test_a_model_directory_that_is_not_there_is_named(tiny: Tiny, tmp_path: Path
 
 @pytest.mark.parametrize(
     "change",
-    ["dtype=float16", "quantization=awq", "tensor_parallel_degree=2"],
+    ["dtype=float16", "quantization=awq", "tensor_parallel_degree=3"],
 )
 def test_what_the_backend_does_not_carry_yet_is_refused_by_name(tiny: Tiny, change: str) -> None:
     ended = tiny.lmi("plan", tiny.lmi.home / "tiny.yaml", "--set", change)

@@ -7,20 +7,23 @@ Usage: `python -I -S enter.py CONFIG`, CONFIG being JSON:
     empty: a folder that is empty; it covers what is hidden.
     status: file descriptor; one line of JSON says what was set up, or why it could not be.
     lifeline: file descriptor of a pipe; when its other end closes, everything here is killed.
+    loopback: whether the loopback interface is brought up.
     user: user id that the program runs as, or null for the one it has; only as real root.
 
 Three processes: this one stays outside as the guard, its child is process 1 of a new process
 namespace, and that one's child becomes the program. Whoever dies, those below are killed by the
 kernel. Standard library only. Numbers are those of the kernel's include/uapi (mount.h, sched.h,
-prctl.h, asm-generic/unistd.h).
+prctl.h, sockios.h, if.h, asm-generic/unistd.h).
 """
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
 import signal
+import socket
 import struct
 import sys
 import time
@@ -34,6 +37,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 8, 47, 2
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 SYS_CAPSET, CAPABILITY_VERSION_3 = 126, 0x20080522
 CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 _NAMESPACES = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET
@@ -80,6 +84,8 @@ def _first_process(config: dict[str, Any], *, user_namespace: bool) -> int:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.close(config["lifeline"])
         fresh_proc = _mounts(config)
+        if config["loopback"]:
+            _loopback_up()
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
         for capability in set(range(_HIGHEST_CAPABILITY + 1)) - _KEPT_CAPABILITIES:
             with contextlib.suppress(OSError):  # the kernel does not know them all
@@ -157,6 +163,12 @@ def _mounts(config: dict[str, Any]) -> bool:
     _mount_attributes("/", _MOUNT_ATTR.pack(MOUNT_ATTR_RDONLY, 0, 0, 0), AT_RECURSIVE)
     _mount_attributes(config["scratch"], _MOUNT_ATTR.pack(0, MOUNT_ATTR_RDONLY, 0, 0), 0)
     return fresh_proc
+
+
+def _loopback_up() -> None:
+    with socket.socket() as any_socket:
+        request = struct.pack("16sh22x", b"lo", IFF_UP)
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, request)
 
 
 def _mount(source: str | None, target: str, flags: int, kind: str | None = None) -> None:

@@ -14,12 +14,14 @@ from lmi_compile.proof.processes import Processes
 from lmi_compile.proof.record import Event, EventKind
 from lmi_compile.proof.trace import Call, descriptor_path, string, strings
 
-_NOTED: frozenset[EventKind] = frozenset({"executable-memory", "local-socket", "tree-copy"})
+_NOTED: frozenset[EventKind] = frozenset({"executable-memory", "local-socket", "rank", "tree-copy"})
 _CALL_SHOWN = 300
 _FAMILY = re.compile(r"sa_family=(\w+)")
 _ADDRESS = re.compile(r'(?:sin_addr=inet_addr|inet_pton)\((?:AF_INET6, )?"([^"]*)"')
 _PORT = re.compile(r"sin6?_port=htons\((\d+)\)")
 _SOCKET_PATH = re.compile(r'sun_path=(@?"[^"]*")')
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_RANK = "lmi_aoti_runtime.rank"
 _SILENT_FAMILIES = frozenset({"AF_NETLINK", "AF_UNSPEC"})
 
 
@@ -30,10 +32,13 @@ class Bounds:
     Attributes:
         scratch: the folder that may be written to, as the child sees it.
         program: the argv element that marks the program's own exec; what came before is set-up.
+        ranks: how many further processes of the same interpreter the tree says that it runs in;
+            they may be executed, and speak to one another on loopback, where nobody else is.
     """
 
     scratch: str
     program: str
+    ranks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,7 @@ def judge(
                 findings.add(event)
         elif call.name == "execve" and bounds.program in strings(call.arg(1)):
             findings.started = True
+            judging = replace(judging, interpreter=resolve(string(call.arg(0)) or ""))
         judging.processes.observe(call)
     for path in sorted(left):
         event = judging.scratch_file(path, None)
@@ -121,6 +127,7 @@ class _Judging:
     left: Mapping[str, ScratchFile]
     resolve: Callable[[str], str]
     processes: Processes
+    interpreter: str = ""
 
     def events(self, call: Call) -> Iterator[Event]:
         name = call.name
@@ -134,7 +141,7 @@ class _Judging:
         elif name in tables.CHANGES_DESCRIPTOR:
             yield from self._changed(descriptor_path(call.arg(0)) or "an unknown file", call)
         elif name in tables.SENDS:
-            yield from _sent(call, call.arg(tables.SENDS[name]))
+            yield from _sent(call, call.arg(tables.SENDS[name]), among_ranks=self.bounds.ranks > 0)
         elif name == "bind":
             yield from _bound(call)
         elif name in tables.MAPS:
@@ -149,12 +156,19 @@ class _Judging:
         compiler = tables.compiler_name(path) or tables.compiler_name(real)
         also = f" (which is {real})" if real != path else ""
         tried = "executes" if call.succeeded else "tries to execute"
-        argv = " ".join(strings(call.arg(index + 1)))
+        given = strings(call.arg(index + 1))
+        argv = " ".join(given)
+        if call.name == "execve" and real == self.interpreter and self._is_rank(given):
+            return _event("rank", f"{tried} rank {given[3]}: {argv}", f"rank {given[3]}", call)
         if compiler is None:
             return _event("foreign-program", f"{tried} {path}{also}: {argv}", path, call)
         return _event(
             "compiler", f"{tried} the compiler {compiler}, {path}{also}: {argv}", path, call
         )
+
+    def _is_rank(self, argv: Sequence[str]) -> bool:
+        ranks = {str(rank) for rank in range(1, self.bounds.ranks + 1)}
+        return list(argv[1:3]) == ["-m", _RANK] and bool(ranks & set(argv[3:4]))
 
     def _opened(self, call: Call) -> Iterator[Event]:
         folder, index, flags = tables.OPENS[call.name]
@@ -219,7 +233,7 @@ def _harmless(path: str) -> bool:
     )
 
 
-def _sent(call: Call, address: str) -> Iterator[Event]:
+def _sent(call: Call, address: str, *, among_ranks: bool) -> Iterator[Event]:
     family = _FAMILY.search(address)
     if family is None or family.group(1) in _SILENT_FAMILIES:
         return
@@ -231,6 +245,10 @@ def _sent(call: Call, address: str) -> Iterator[Event]:
             return
     else:
         where = _where(address, family.group(1))
+        host = where.partition(" ")[0]
+        if among_ranks and host in _LOOPBACK:
+            yield _event("local-socket", f"speaks to another rank on {host}", host, call)
+            return
     verb = "connects" if call.name == "connect" else "sends"
     tried = verb if call.succeeded else f"tries to {verb[:-1]}"
     yield _event("network", f"{tried} to {where}", where, call)

@@ -1,6 +1,7 @@
 """The no-JIT proof: one watched run, judged; one plain run, timed; one as a stranger."""
 
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -28,26 +29,35 @@ _REASONS_KEPT = 10
 _LOG_SHOWN = 400
 _BLOCK = 1 << 20
 
-CHECKED = (
+_CHECKED = (
     (
         "the tree was mounted read-only at another path, its own path hidden, and everything else "
         "read-only but one empty scratch folder (TMPDIR)"
     ),
     "PATH was an empty folder, HOME an empty read-only one; PYTHONDONTWRITEBYTECODE=1",
-    "own network namespace, loopback down",
+    "own network namespace, loopback {loopback}",
     (
         "the entry point was executed three times, initialised by an empty request with the "
         "model's properties, then asked once"
     ),
-    "no program was executed after the interpreter's own start, by any path",
+    "no program was executed after the interpreter's own start, by any path{programs}",
     "nothing outside the scratch folder was created, changed or removed, attempts included",
     (
         "no machine code appeared in the scratch folder or was loaded from it or from memory, "
         "unless the tree has the same bytes"
     ),
-    "no network connection or datagram, attempts and loopback included",
+    "no network connection or datagram, attempts and loopback included{connections}",
     f"no import of {', '.join(p.replace('/', '.') for p in tables.COMPILE_PACKAGES)}",
 )
+
+
+# What differs for a model that is split over processes.
+_ALONE = {"loopback": "down", "programs": "", "connections": ""}
+_SPLIT = {
+    "loopback": "up for the model's ranks, and nobody else on it",
+    "programs": ", but the same interpreter once for each further rank that runtime.json tells of",
+    "connections": ", but those of the ranks to one another",
+}
 
 
 # Nobody's user id on every Linux; what a container may run as.
@@ -90,7 +100,8 @@ def prove(
     if found is None:
         return _skipped(f"{strace} is not on PATH; install the package strace", None)
     serve = partial(run, properties=_properties(tree), timeout_seconds=timeout_seconds)
-    with sandbox(tree) as box:
+    ranks = _further_ranks(tree)
+    with sandbox(tree, ranks) as box:
         traced = serve(box, request=_request(prompt, max_new_tokens), strace=found)
         trace = _trace(box)
         findings = judge(trace.calls, box.bounds, left=_left(box), resolve=os.path.realpath)
@@ -100,18 +111,18 @@ def prove(
     observer = _observer(found, traced, trace)
     unanswered = _unanswered(traced, timeout_seconds)
     if findings.events or unanswered is not None:
-        return _refuted(traced, findings, unanswered, observer)
+        return _refuted(traced, findings, unanswered, observer, ranks)
     user = None if "user" in observer.namespaces or os.geteuid() else OTHER_USER
-    plain, again = _started_again(tree, serve, _request(prompt, 1), user)
+    plain, again = _started_again(tree, serve, _request(prompt, 1), user, ranks)
     for ran, what in ((plain, "in a second, plain run"), (again, AGAIN[user is not None])):
         unanswered = None if ran is None else _unanswered(ran, timeout_seconds)
         if ran is not None and unanswered is not None:
             why = f"watched, it answered; {what} {unanswered}"
-            return _refuted(ran, findings, why, observer)
+            return _refuted(ran, findings, why, observer, ranks)
     return Proof(
         decision="PROVEN",
         noted=findings.noted[:EVENTS_KEPT],
-        checked=(*CHECKED, f"it answered {AGAIN[user is not None]}"),
+        checked=(*_checked(ranks), f"it answered {AGAIN[user is not None]}"),
         djl_python=_djl_python(traced),
         response=_response(traced),
         traced=_timing(traced),
@@ -125,15 +136,30 @@ def _started_again(
     serve: Callable[..., Ran],
     request: Mapping[str, JSONValue],
     user: int | None,
+    ranks: int,
 ) -> tuple[Ran, Ran | None]:
     """Start twice more without the observer: as it was, for the times; then as a stranger."""
-    with sandbox(tree) as box:
+    with sandbox(tree, ranks) as box:
         plain = serve(box, request=request, strace=None)
         if "answer" not in plain.stages:
             return plain, None
-        with sandbox(tree) as other:
+        with sandbox(tree, ranks) as other:
             hand_over(box.scratch, other, user)
             return plain, serve(other, request=request, strace=None, user=user)
+
+
+def _checked(ranks: int) -> tuple[str, ...]:
+    words = _SPLIT if ranks else _ALONE
+    return tuple(line.format(**words) for line in _CHECKED)
+
+
+def _further_ranks(tree: Path) -> int:
+    """How many processes beside the handler's own the tree's runtime.json tells of."""
+    try:
+        told = json.loads((tree / "runtime.json").read_bytes())
+        return max(0, int(told["model"]["tensor_parallel_degree"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _request(prompt: str, max_new_tokens: int) -> dict[str, JSONValue]:
@@ -179,7 +205,9 @@ def _unanswered(ran: Ran, timeout_seconds: float) -> str | None:
     return f"it did not answer: {reached} ended with exit code {ran.exit_code}"
 
 
-def _refuted(ran: Ran, findings: Findings, unanswered: str | None, observer: Observer) -> Proof:
+def _refuted(
+    ran: Ran, findings: Findings, unanswered: str | None, observer: Observer, ranks: int
+) -> Proof:
     events = findings.events
     reasons = [event.what for event in events[:_REASONS_KEPT]]
     if len(events) > _REASONS_KEPT:
@@ -192,7 +220,7 @@ def _refuted(ran: Ran, findings: Findings, unanswered: str | None, observer: Obs
         events=events[:EVENTS_KEPT],
         events_total=sum(event.times for event in events),
         noted=findings.noted[:EVENTS_KEPT],
-        checked=CHECKED,
+        checked=_checked(ranks),
         djl_python=_djl_python(ran),
         response=_response(ran),
         traced=_timing(ran),

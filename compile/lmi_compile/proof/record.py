@@ -19,6 +19,7 @@ EventKind = Literal[
     "escape",  # a call that changes the sandbox or hides from the observer
     "local-socket",  # noted only: a socket file, or a listening socket
     "executable-memory",  # noted only: code generated inside the process (oneDNN, libffi)
+    "rank",  # noted only: one more process that a split model says that it runs in
     "tree-copy",  # noted only: a file of the tree, byte for byte, in the scratch folder
 ]
 

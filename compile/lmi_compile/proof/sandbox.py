@@ -2,7 +2,7 @@
 
 The seal is made by `enter.py`: own mount, network, process and IPC namespaces (in a user namespace
 where this is not root), the whole file system read-only but for one scratch folder, the loopback
-interface down, no PATH, an environment of a few variables.
+interface down unless a split model needs it, no PATH, an environment of a few variables.
 """
 
 import json
@@ -39,15 +39,18 @@ class Sandbox:
     Attributes:
         tree: the served tree.
         base: holds all the others.
+        ranks: how many further processes the tree says that it runs in.
     """
 
     tree: Path
     base: Path
+    ranks: int = 0
 
     @property
     def bounds(self) -> Bounds:
         """What the policy must know; the marker is this run's own."""
-        return Bounds(scratch=str(self.scratch), program=f"--run={self.base.name}")
+        program = f"--run={self.base.name}"
+        return Bounds(scratch=str(self.scratch), program=program, ranks=self.ranks)
 
     @property
     def scratch(self) -> Path:
@@ -119,17 +122,18 @@ def hand_over(before: Path, box: Sandbox, user: int | None) -> None:
 
 
 @contextmanager
-def sandbox(tree: Path) -> Iterator[Sandbox]:
+def sandbox(tree: Path, ranks: int = 0) -> Iterator[Sandbox]:
     """Makes the folders of one run, and removes them afterwards.
 
     Args:
         tree: the served tree's folder; it is neither changed nor copied.
+        ranks: how many further processes it says that it runs in.
     """
     base = Path(tempfile.mkdtemp(prefix=f"lmi-proof-{uuid.uuid4().hex[:8]}-")).resolve()
     try:
         for name in ("tree", "scratch", "home", "empty"):
             (base / name).mkdir()
-        yield Sandbox(tree=tree.resolve(), base=base)
+        yield Sandbox(tree=tree.resolve(), base=base, ranks=ranks)
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -227,6 +231,7 @@ def _argv(
         "empty": str(box.base / "empty"),
         "status": status,
         "lifeline": lifeline,
+        "loopback": box.ranks > 0,
         "user": user,
     }
     return [sys.executable, "-I", "-S", str(_HERE / "enter.py"), json.dumps(enter)]

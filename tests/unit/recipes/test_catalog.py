@@ -20,6 +20,7 @@ def test_the_catalogue_has_the_embedded_models() -> None:
         "smollm2-135m-instruct-cpu-int8",
         "smollm2-135m-instruct-cpu-smoothquant",
         "smollm2-135m-instruct-cpu-smoothquant-static",
+        "smollm2-135m-instruct-cpu-tp3",
     } <= set(catalog_names())
 
 

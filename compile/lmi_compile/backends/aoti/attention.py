@@ -8,6 +8,7 @@ out, or a keyword that is silently ignored, gives wrong logits without an error.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch  # noqa: TID253 - imported by the compile worker only
 from transformers.masking_utils import AttentionMaskInterface  # noqa: TID253 - the same
@@ -16,6 +17,9 @@ from transformers.modeling_utils import AttentionInterface  # noqa: TID253 - the
 from lmi_compile.errors import Unsupported
 
 NAME = "lmi_slots"
+# Model types that ask no registry for attention, only for the mask, and the implementation among
+# their own that is traced: BLOOM and GPT-J add the mask to the scores, Falcon hands it to torch.
+OWN = {"bloom": "eager", "falcon": "sdpa", "gptj": "eager"}
 # What modelling code passes along and the mask or the cache already carries.
 _HARMLESS = frozenset(
     {
@@ -23,6 +27,7 @@ _HARMLESS = frozenset(
         "is_causal",
         "output_attentions",
         "output_hidden_states",
+        "output_router_logits",
         "position_ids",
         "sliding_window",
         "use_cache",
@@ -37,10 +42,12 @@ class Ledger:
     Attributes:
         attended: layer numbers in the order of their attention calls.
         masks: how many masks were made.
+        positions: where the queries stand `[B]`, for models whose cache must tell a length instead.
     """
 
     attended: list[int] = field(default_factory=list)
     masks: int = 0
+    positions: torch.Tensor | None = None
 
 
 _ledger = Ledger()
@@ -48,12 +55,28 @@ _ledger = Ledger()
 
 @contextmanager
 def recording() -> Iterator[Ledger]:
-    """Registers both functions and yields the ledger of what calls them from now on."""
+    """Registers the functions and yields the ledger of what calls them from now on.
+
+    The masks under transformers' own names, which `OWN` needs, are as before afterwards.
+    """
+    masks = AttentionMaskInterface()
+    before = {name: masks[name] for name in ("eager", "sdpa")}
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, slot_mask)
+    for name, mask in ((NAME, slot_mask), ("sdpa", slot_mask), ("eager", added_mask)):
+        AttentionMaskInterface.register(name, mask)
     _ledger.attended = []
     _ledger.masks = 0
-    yield _ledger
+    _ledger.positions = None
+    try:
+        yield _ledger
+    finally:
+        for name, mask in before.items():
+            AttentionMaskInterface.register(name, mask)
+
+
+def stand_at(positions: torch.Tensor) -> None:
+    """Says where the queries of the masks to come stand, one per sequence."""
+    _ledger.positions = positions[:, None, None, None]
 
 
 def slot_mask(  # noqa: PLR0913 - transformers' signature for mask functions
@@ -90,12 +113,20 @@ def slot_mask(  # noqa: PLR0913 - transformers' signature for mask functions
     if use_vmap or attention_mask is not None or allow_is_bidirectional_skip is not None:
         raise _refused("its attention mask is not a function of positions alone")
     _ledger.masks += 1
-    queries = torch.arange(q_length, device=device)[None, None, :, None] + q_offset
+    start = q_offset if _ledger.positions is None else _ledger.positions
+    queries = torch.arange(q_length, device=device)[None, None, :, None] + start
     slots = torch.arange(kv_length, device=device)[None, None, None, :] + kv_offset
     batch = torch.arange(batch_size, device=device)[:, None, None, None]
     head = torch.zeros(1, 1, 1, 1, dtype=torch.int64, device=device)
     allowed = mask_function(batch, head, queries, slots)
     return allowed.expand(batch_size, 1, q_length, kv_length)
+
+
+def added_mask(*, dtype: torch.dtype = torch.float32, **asked: Any) -> torch.Tensor:  # noqa: ANN401 - passed on
+    """The same as numbers to add to scores: 0 where a query may look, else the type's lowest."""
+    allowed = slot_mask(**asked)
+    lowest = torch.finfo(dtype).min
+    return torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest)
 
 
 def attend(  # noqa: PLR0913 - transformers' signature for attention functions
@@ -108,6 +139,7 @@ def attend(  # noqa: PLR0913 - transformers' signature for attention functions
     dropout: float = 0.0,
     scaling: float | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **others: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention with grouped heads.
@@ -121,6 +153,7 @@ def attend(  # noqa: PLR0913 - transformers' signature for attention functions
         dropout: Must be 0.
         scaling: Factor on the scores; 1/sqrt(D) when None.
         softcap: Gemma 2's cap on the scores, `cap * tanh(score / cap)`.
+        s_aux: gpt-oss's sinks `[H]`: a score per head that takes part in the softmax and no value.
         others: Known to be harmless, or refused.
 
     Returns:
@@ -138,7 +171,8 @@ def attend(  # noqa: PLR0913 - transformers' signature for attention functions
         query = query.reshape(batch, key.shape[1], groups, query.shape[-1])
     else:
         key, value = _repeat(key, groups), _repeat(value, groups)
-    out = _scores_and_sum(query, key, value, mask, scaling=scaling, softcap=softcap)
+    sinks = None if s_aux is None else s_aux.reshape(1, key.shape[1], -1, 1)
+    out = _scores_and_sum(query, key, value, mask, scaling=scaling, softcap=softcap, sinks=sinks)
     if single:
         return out.reshape(batch, 1, heads, out.shape[-1]), None
     return out.transpose(1, 2).contiguous(), None
@@ -152,17 +186,21 @@ def _scores_and_sum(
     *,
     scaling: float | None,
     softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    if softcap is None:
+    if softcap is None and sinks is None:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scaling
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query, key.transpose(2, 3)) * scale
-    scores = softcap * torch.tanh(scores / softcap)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], -1)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.matmul(weights, value)
+    return torch.matmul(weights if sinks is None else weights[..., :-1], value)
 
 
 def _repeat(tensor: torch.Tensor, times: int) -> torch.Tensor:

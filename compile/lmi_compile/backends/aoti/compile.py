@@ -17,8 +17,17 @@ import transformers  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backends.aoti import constants as constants_of
-from lmi_compile.backends.aoti import export, inductor, linears, quantised, skeleton, slots
+from lmi_compile.backends.aoti import (
+    export,
+    inductor,
+    linears,
+    quantised,
+    sharding,
+    skeleton,
+    slots,
+)
 from lmi_compile.backends.aoti.forms import PLAIN, Form, read_form
+from lmi_compile.backends.aoti.parallel import DEGREE, Split
 from lmi_compile.backends.aoti.progress import say, stage
 from lmi_compile.backends.aoti.runtime import environment
 from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
@@ -33,6 +42,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
     config: dict[str, Any]
+    vocabulary: int
+    degree: int
     shapes: export.Shapes
     form: Form
     target: inductor.Target
@@ -46,9 +57,10 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `config` (a Hugging Face config.json; null: the model's own), `dtype`,
-            `quantization` (a form; none when absent), `max_batch_size`, `max_input_len`,
-            `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`, `draft` (compile fast rather
-            than fast code; not when absent).
+            `quantization` (a form; none when absent), `tensor_parallel_degree` (1 when absent;
+            else the libraries are one rank's, the same for each), `max_batch_size`,
+            `max_input_len`, `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`, `draft`
+            (compile fast rather than fast code; not when absent).
         inputs: `model` when `config` is null.
         out: Receives `graphs/{prefill,decode}/model.so`, with several sequences also
             `graphs/decode_one/model.so`, then `constants.safetensors` and `graphs.json`.
@@ -59,9 +71,11 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         EnvironmentFault: No compiler, or a processor unlike the target.
         ToolFailed: The compiler failed.
     """
-    config = skeleton.read_config(_config(params, inputs))
+    whole = skeleton.read_config(_config(params, inputs))
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
-        job = _job(params, config)
+        degree = _whole(params, DEGREE) if DEGREE in params else 1
+        config = whole if degree == 1 else sharding.local_config(whole, degree)
+        job = _job(params, config, vocabulary=int(whole.vocab_size), degree=degree)
         say(f"building {config.model_type} from its configuration, without weights")
         model = skeleton.build(config, job.shapes.dtype)
         plain = job.form == PLAIN
@@ -69,9 +83,11 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         if job.form.cache == "fp8":
             slots.add_scales(model, len(job.shapes.cache))
         say(f"{swap} linear layers, quantisation: {job.form.method}. {job.form.note}".strip())
-        constants = _compile(model, job, scratch, out / "graphs")
+        splits = {} if degree == 1 else sharding.join_ranks(model, whole, degree)
+        with sharding.named_group(degree):
+            constants = _compile(model, job, scratch, out / "graphs")
     write_tensors(out / "constants.safetensors", constants.others)
-    description = _description(job, model, constants)
+    description = _description(job, model, constants, splits)
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"
     (out / "graphs.json").write_text(text, encoding="utf-8")
 
@@ -112,7 +128,13 @@ def _export(
     return export.export_decode(model, shapes if rows == "few" else replace(shapes, batch=1))
 
 
-def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig) -> _Job:
+def _job(
+    params: Mapping[str, JSONValue],
+    config: transformers.PreTrainedConfig,
+    *,
+    vocabulary: int,
+    degree: int,
+) -> _Job:
     dtype = _DTYPES.get(str(params["dtype"]))
     if dtype is None:
         what = f"the aoti backend does not compile {params['dtype']}"
@@ -148,6 +170,8 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
     )
     return _Job(
         config=config.to_dict(),
+        vocabulary=vocabulary,
+        degree=degree,
         shapes=shapes,
         form=form,
         target=target,
@@ -158,7 +182,10 @@ def _job(params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig)
 
 
 def _description(
-    job: _Job, model: transformers.PreTrainedModel, constants: constants_of.Constants
+    job: _Job,
+    model: transformers.PreTrainedModel,
+    constants: constants_of.Constants,
+    splits: Mapping[str, Split],
 ) -> dict[str, JSONValue]:
     """`graphs.json`: all that loading, packaging and fitting weights need to know."""
     shapes = job.shapes
@@ -176,9 +203,9 @@ def _description(
         "model": {
             "model_type": job.config["model_type"],
             "layers": len(shapes.cache),
-            "tensor_parallel_rank": 0,
-            "tensor_parallel_degree": 1,
+            DEGREE: job.degree,
         },
+        "parallel": _parallel(job, splits),
         "quantization": job.form.to_json(),
         "note": job.form.note,
         "packed": dict(constants.packed),
@@ -188,7 +215,7 @@ def _description(
             "max_batch_size": shapes.batch,
             "max_input_len": shapes.max_input_len,
             "max_seq_len": shapes.max_seq_len,
-            "vocab_size": int(job.config["vocab_size"]),
+            "vocab_size": job.vocabulary,
         },
         "cache": [[[one.heads, one.width] for one in layer] for layer in shapes.cache],
         "graphs": {
@@ -201,6 +228,14 @@ def _description(
         },
         "tied": dict(constants_of.tied_names(model)),
         "ignored": sorted(getattr(model, "_keys_to_ignore_on_load_unexpected", None) or ()),
+    }
+
+
+def _parallel(job: _Job, splits: Mapping[str, Split]) -> dict[str, JSONValue]:
+    """Words of the vocabulary that each rank has, and how the stored tensors divide."""
+    return {
+        "vocabulary_rows": int(job.config["vocab_size"]),
+        "splits": {name: splits[name].to_json() for name in sorted(splits)},
     }
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel  # noqa: TID253 - the same
 from lmi_compile.backends.aoti import attention
 from lmi_compile.backends.aoti.skeleton import CacheShape
 from lmi_compile.backends.aoti.slots import (
+    CountingDecodeLayer,
     DecodeLayer,
     PrefillLayer,
     SlotCache,
@@ -92,10 +93,12 @@ class Decode(torch.nn.Module):
         last = cast("int", positions.max().item())  # while tracing, a symbol
         torch._check(last >= 0)  # type: ignore[no-untyped-call]  # noqa: SLF001 - export's documented way to bound a size
         torch._check(last < slots[0].shape[2])  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same
+        layer = DecodeLayer
+        if getattr(self.model.config, "alibi", False):
+            attention.stand_at(positions)
+            layer = CountingDecodeLayer
         layers = zip(pairs(slots), scales_of(self.model, len(slots) // 2), strict=True)
-        cache = SlotCache(
-            [DecodeLayer(*pair, positions, last + 1, scales) for pair, scales in layers]
-        )
+        cache = SlotCache([layer(*pair, positions, last + 1, scales) for pair, scales in layers])
         out = self.model(
             input_ids=ids,
             position_ids=positions[:, None],
@@ -131,7 +134,7 @@ def export_prefill(model: PreTrainedModel, shapes: Shapes) -> Exported:
     text = Dim("T", min=1, max=shapes.max_input_len)
     asked = Dim("R", min=1, max=shapes.max_input_len)
     dynamic = ({1: text}, {0: asked}, [None] * len(slots))
-    return _export(Prefill(model), example, dynamic, len(shapes.cache))
+    return _export(Prefill(model), example, dynamic, _attending(model, shapes))
 
 
 def export_decode(model: PreTrainedModel, shapes: Shapes) -> Exported:
@@ -145,7 +148,12 @@ def export_decode(model: PreTrainedModel, shapes: Shapes) -> Exported:
         torch.full((shapes.batch,), min(3, shapes.max_seq_len - 1), dtype=torch.int64),
         shapes.slots(shapes.batch),
     )
-    return _export(Decode(model), example, None, len(shapes.cache))
+    return _export(Decode(model), example, None, _attending(model, shapes))
+
+
+def _attending(model: PreTrainedModel, shapes: Shapes) -> int:
+    """How many layers the registered attention must see; others are seen by the cache alone."""
+    return 0 if model.config.model_type in attention.OWN else len(shapes.cache)
 
 
 def _export(

@@ -2,6 +2,7 @@
 
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Cache, Form, form_of
+from lmi_compile.backends.aoti.parallel import DEGREE, require_degree
 from lmi_compile.calibration import PlannedCalibration
 from lmi_compile.errors import Unsupported
 from lmi_recipes.target import CpuTarget
@@ -27,9 +28,10 @@ def check_ground(order: Order) -> None:
             recipe.quantization.kv_cache_dtype,
             ("auto", "fp8") if method == "fp8" else ("auto",),
         ),
-        ("tensor_parallel_degree", recipe.tensor_parallel_degree, (1,)),
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, (1,)),
     )
+    if method != "none":
+        carried = (*carried, (DEGREE, recipe.tensor_parallel_degree, (1,)))
     smoothing = recipe.quantization.smoothquant
     if smoothing is not None:
         per_channel = ("quantization.smoothquant.per_channel", smoothing.per_channel, (True,))
@@ -42,6 +44,8 @@ def check_ground(order: Order) -> None:
     if wrong:
         what = "the aoti backend cannot build this yet: " + "; ".join(wrong)
         raise Unsupported(what, fix="use the values in brackets")
+    if order.model.architecture is not None:
+        require_degree(order.model.architecture, recipe.tensor_parallel_degree)
 
 
 def storage(order: Order, cpu: CpuTarget) -> Form:

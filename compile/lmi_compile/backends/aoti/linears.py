@@ -22,16 +22,20 @@ class GraphLinear(torch.nn.Module):
     Attributes:
         rows: one row in all; a few (decode of several sequences); many (prefill).
         to_float32: whether the result stays float32, as logits do, instead of x's type.
+        sums_ranks: whether each rank of a split model computes a part of the sum.
     """
 
     def __init__(self, *, to_float32: bool) -> None:
         super().__init__()
         self.rows: Rows = "many"
         self.to_float32 = to_float32
+        self.sums_ranks = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[..., in]` to `[..., out]`; one row in all where `rows` says so."""
         out = self.multiply(x)
+        if self.sums_ranks:
+            out = all_reduce(out)
         return out if self.to_float32 else out.to(x.dtype)
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
@@ -72,6 +76,13 @@ def swap_linears(model: PreTrainedModel) -> int:
                 setattr(module, name, FloatLinear(child, to_float32=child is head))
                 swapped += 1
     return swapped
+
+
+def all_reduce(part: torch.Tensor) -> torch.Tensor:
+    """The sum of all ranks' tensors, over the group that is named "0" when the graph runs."""
+    pending = torch.ops._c10d_functional.all_reduce(part, "sum", "0")  # noqa: SLF001 - the functional form, which graphs hold
+    total: torch.Tensor = torch.ops._c10d_functional.wait_tensor(pending)  # noqa: SLF001 - the same
+    return total
 
 
 def set_rows(model: torch.nn.Module, rows: Rows) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
+from lmi_compile.backends.aoti.parallel import BUILD, DEGREE, shard_name
 from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import ModelFault
 
@@ -39,6 +40,7 @@ _CONFIGS = ("config.json", "generation_config.json")
 _DESCRIBED = (
     "requires",
     "model",
+    "parallel",
     "dtype",
     "slot_dtype",
     "quantization",
@@ -68,7 +70,12 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     for graph in graphs["graphs"].values():
         _link(inputs["compile"] / graph["library"], out / graph["library"])
     _link(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
-    _link(inputs["weights"] / "weights.safetensors", out / "weights.safetensors")
+    degree = graphs["model"][DEGREE]
+    for name in (shard_name(rank, degree) for rank in range(degree)):
+        _link(inputs["weights"] / name, out / name)
+    if degree > 1:
+        build = (inputs["weights"] / BUILD).read_text(encoding="ascii").strip()
+        graphs["parallel"]["build"] = build
     _copy_model_files(inputs["model"], out)
     several = "true" if graphs["limits"]["max_batch_size"] > 1 else "false"
     for source in sorted(_RUNTIME_SOURCE.glob("*.py")):

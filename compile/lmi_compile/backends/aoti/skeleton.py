@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import (  # noqa: TID253 - the same
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
 )
 
-from lmi_compile.backends.aoti import attention
+from lmi_compile.backends.aoti import attention, experts
 from lmi_compile.errors import CompileError, ModelFault, Unsupported
 
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
@@ -68,10 +68,14 @@ def build(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
         Unsupported: transformers cannot build it.
     """
     with attention.recording():  # registers the attention that the configuration will name
+        experts.register()
         try:
             with no_init_weights():
                 model = AutoModelForCausalLM.from_config(
-                    config, attn_implementation=attention.NAME, dtype=dtype
+                    config,
+                    experts_implementation=experts.NAME,
+                    attn_implementation=attention.OWN.get(config.model_type, attention.NAME),
+                    dtype=dtype,
                 )
             model.tie_weights()  # part of the initialisation that was left out
         except Exception as error:
@@ -111,14 +115,22 @@ def _shape(tensor: torch.Tensor) -> CacheShape:
 
 
 def _require_static_rope(config: PreTrainedConfig) -> None:
+    """Refuses rotary frequencies that change with the text's length.
+
+    `dynamic` ones change beyond max_position_embeddings only (arXiv 2306.15595's NTK-aware form in
+    transformers' `_compute_dynamic_ntk_parameters`), and no graph is compiled for longer texts:
+    they are the default ones.
+    """
     parameters = getattr(config, "rope_parameters", None) or {}
     groups = [value for value in parameters.values() if isinstance(value, dict)] or [parameters]
     for group in groups:
         kind = group.get("rope_type", "default")
-        if kind not in _ROPE_TYPES:
+        if kind == "dynamic":
+            group["rope_type"] = "default"
+        elif kind not in _ROPE_TYPES:
             raise _unsupported(
                 f"rotary embedding {kind!r} changes its frequencies with the text's length",
-                f"use one of {', '.join(_ROPE_TYPES)}",
+                f"use one of {', '.join(_ROPE_TYPES)}, dynamic",
             )
 
 

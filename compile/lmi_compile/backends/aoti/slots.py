@@ -152,6 +152,14 @@ class DecodeLayer(_SlotLayer):
         return self.positions[:, None, None, None]
 
 
+class CountingDecodeLayer(DecodeLayer):
+    """For models that make a tensor as long as the cache tells, with `attention.stand_at`."""
+
+    def get_seq_length(self) -> int:  # type: ignore[override]  # a number, where the other has one per sequence
+        """What came before the longest text's token."""
+        return self.live - 1
+
+
 class SlotCache(Cache):  # type: ignore[misc]  # transformers carries no types
     """A cache whose layers are given."""
 

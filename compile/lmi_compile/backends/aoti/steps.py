@@ -11,6 +11,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Form
 from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
+from lmi_compile.backends.aoti.parallel import DEGREE, shard_name
 from lmi_compile.common_steps import judge_steps, proof_step, reference_step
 from lmi_compile.errors import Unsupported
 from lmi_compile.host import read_host, require_compiler, require_versions
@@ -48,7 +49,7 @@ def steps(order: Order) -> tuple[Step, ...]:
                 data=(f"{_BACKEND}.runtime",),
             ),
             needs=("model", "compile", "weights"),
-            outputs=("serving.properties", "model.py", "runtime.json", "weights.safetensors"),
+            outputs=("serving.properties", "model.py", "runtime.json", *_stored(order)),
         ),
         candidate,
         *judge_steps(order.recipe, shows=_shows(order), scorer=candidate),
@@ -85,6 +86,12 @@ def serving(order: Order) -> Mapping[str, JSONValue]:
     }
 
 
+def _stored(order: Order) -> tuple[str, ...]:
+    """The files of weights: one for each rank."""
+    degree = order.recipe.tensor_parallel_degree
+    return tuple(shard_name(rank, degree) for rank in range(degree))
+
+
 def _weight_steps(order: Order, form: Form) -> tuple[Step, ...]:
     """The stored tensors, and before them the ranges of activations where the form needs them."""
     params: dict[str, JSONValue] = {}
@@ -95,7 +102,7 @@ def _weight_steps(order: Order, form: Form) -> tuple[Step, ...]:
         name="weights",
         run=Call(function=f"{_BACKEND}.weights:run", params=params),
         needs=("model", "compile"),
-        outputs=("weights.safetensors",),
+        outputs=_stored(order),
     )
     if not form.calibrated:
         return (weights,)
@@ -121,6 +128,7 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
             params={
                 "config": dict(architecture) if architecture is not None else None,
                 "dtype": recipe.dtype,
+                DEGREE: recipe.tensor_parallel_degree,
                 "quantization": form.to_json(),
                 "max_batch_size": recipe.shapes.max_batch_size,
                 "max_input_len": recipe.shapes.max_input_len,

@@ -1,5 +1,6 @@
 """The weights step: the checkpoint's tensors under the names and in the type the graphs want."""
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from safetensors import SafetensorError, safe_open  # noqa: TID253 - the same
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backends.aoti.forms import read_form
+from lmi_compile.backends.aoti.fused import renamed, stacks
+from lmi_compile.backends.aoti.parallel import BUILD, DEGREE, WHOLE, Split, read_split, shard_name
 from lmi_compile.backends.aoti.progress import say
 from lmi_compile.backends.aoti.ranges import read_ranges
 from lmi_compile.backends.aoti.runtime.tensorfile import stream_tensors
@@ -24,13 +27,14 @@ _FLOATS = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16
 
 
 def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) -> None:
-    """Writes `weights.safetensors`, one tensor in memory at a time.
+    """Writes `weights.safetensors`, or a file for each rank, one tensor in memory at a time.
 
     Args:
         params: `alpha`, where activations are smoothed; `graphs.json` says each tensor's type.
         inputs: `model` (a Hugging Face directory), `compile` (with `graphs.json`) and, for forms
             that need ranges, `calibrate`.
-        out: Receives `weights.safetensors`.
+        out: Receives `weights.safetensors`; of a split model `weights-0-of-3.safetensors` and so
+            on, which name their rank and build, and `build.txt`.
 
     Raises:
         ModelFault: Tensors are missing, too many, of another shape, not finite, or unreadable.
@@ -41,13 +45,14 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     dtypes: dict[str, torch.dtype] = {
         name: getattr(torch, tensor["dtype"]) for name, tensor in wanted.items()
     }
+    splits = {name: read_split(split) for name, split in described["parallel"]["splits"].items()}
     with ExitStack() as stack:
         checkpoint = _Checkpoint(stack, inputs["model"])
         stored = {name for name in wanted if not name.endswith(DERIVED)}
         sources = _assign(checkpoint, stored, described["tied"], described["ignored"])
 
         def read(name: str) -> torch.Tensor:
-            *rows, columns = wanted[name]["shape"]
+            *rows, columns = splits[name].full if splits else wanted[name]["shape"]
             if dtypes[name] == torch.uint8:  # two numbers in a byte
                 columns *= 2
             return checkpoint.read(sources[name], [*rows, columns], torch.float32)
@@ -62,11 +67,51 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         names = sorted(wanted)
         layout = [(name, dtypes[name], list(wanted[name]["shape"])) for name in names]
         say(f"{len(names)} tensors to {described['dtype']}")
-        stream_tensors(
-            out / "weights.safetensors",
-            layout,
-            lambda name: quantiser.tensor(name, dtypes[name]),
-        )
+        degree: int = described["model"][DEGREE]
+        build = None if degree == 1 else _build_id(inputs)
+        for rank in range(degree):
+            stream_tensors(
+                out / shard_name(rank, degree),
+                layout,
+                lambda name, rank=rank: piece(  # type: ignore[misc]  # mypy has no lambda defaults
+                    quantiser.tensor(name, dtypes[name]), splits.get(name, WHOLE), rank, degree
+                ),
+                None if build is None else {"build": build, "rank": str(rank)},
+            )
+    if build is not None:
+        (out / BUILD).write_text(build + "\n", encoding="ascii")
+
+
+def piece(whole: torch.Tensor, split: Split, rank: int, degree: int) -> torch.Tensor:
+    """What one rank stores of a tensor."""
+    if split.axis is None:
+        return torch.zeros_like(whole) if split.first_only and rank else whole
+    size = -(-whole.shape[split.axis] // split.parts)
+    start = size * (rank * split.parts // degree)
+    held = min(size, max(0, whole.shape[split.axis] - start))
+    part = whole.narrow(split.axis, min(start, whole.shape[split.axis] - held), held)
+    if held == size:
+        return part
+    padded = list(whole.shape)
+    padded[split.axis] = size - held
+    return torch.cat([part, part.new_zeros(padded)], split.axis)
+
+
+def merged(pieces: Sequence[torch.Tensor], split: Split) -> torch.Tensor:
+    """The whole tensor of all ranks' pieces, in the order of the ranks."""
+    if split.axis is None:
+        return pieces[0]
+    whole = torch.cat(list(pieces[:: len(pieces) // split.parts]), split.axis)
+    return whole.narrow(split.axis, 0, split.full[split.axis])
+
+
+def _build_id(inputs: Mapping[str, Path]) -> str:
+    """What shards of one build have in common: the digest of the graphs and of all weights."""
+    digest = hashlib.sha256((inputs["compile"] / "graphs.json").read_bytes())
+    for path in _files(inputs["model"]):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 class _Checkpoint:
@@ -81,10 +126,29 @@ class _Checkpoint:
                 what = f"{path.name} cannot be read as safetensors"
                 raise ModelFault(what, str(error), "fetch the model again") from error
             self.files |= dict.fromkeys(opened.keys(), opened)
+        self._stored = dict(self.files)
+        self._stacks = stacks(self._stored)
+        for whole, experts in self._stacks.items():
+            for part in (part for parts in experts for part in parts):
+                del self.files[part]
+            self.files[whole] = None
+        self._names = {renamed(name): name for name in self.files}
+        self.files = {name: self.files[stored] for name, stored in self._names.items()}
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """The tensor as it is stored, the experts of a mixture stacked."""
+        if name in self._stacks:
+            experts = [torch.cat([self._get(one) for one in part]) for part in self._stacks[name]]
+            return torch.stack(experts)
+        return self._get(self._names[name])
+
+    def _get(self, stored: str) -> torch.Tensor:
+        tensor: torch.Tensor = self._stored[stored].get_tensor(stored)
+        return tensor
 
     def read(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         """The tensor in `dtype`, after checking its type, its shape and every number."""
-        tensor: torch.Tensor = self.files[name].get_tensor(name)
+        tensor = self.tensor(name)
         if tensor.dtype not in _FLOATS:
             what = f"{name} holds {tensor.dtype}, which is not a floating point type"
             raise ModelFault(what, "", "use the unquantised checkpoint")
@@ -100,7 +164,7 @@ class _Checkpoint:
 
     def same(self, one: str, other: str) -> bool:
         """Whether two tensors are equal."""
-        return torch.equal(self.files[one].get_tensor(one), self.files[other].get_tensor(other))
+        return torch.equal(self.tensor(one), self.tensor(other))
 
 
 def _files(folder: Path) -> Iterator[Path]:

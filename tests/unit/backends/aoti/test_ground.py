@@ -30,6 +30,7 @@ def _keys(plan: Plan) -> dict[str, str]:
         ("-fp8-kv", True),
         ("-smoothquant", True),
         ("-smoothquant-static", True),
+        ("-tp3", False),
     ],
 )
 def test_the_catalogue_plans(tmp_path: Path, name: str, *, calibrates: bool) -> None:
@@ -55,6 +56,14 @@ def test_only_what_changes_the_graphs_compiles_anew(tmp_path: Path) -> None:
         assert {step for step in watched if keys[step] != base[step]} == anew, change
 
 
+def test_the_degree_is_in_the_keys_of_what_is_split_and_not_in_the_references(
+    tmp_path: Path,
+) -> None:
+    whole, split = _keys(_plan(tmp_path, CATALOG)), _keys(_plan(tmp_path, f"{CATALOG}-tp3"))
+    same = {step for step in whole if whole[step] == split[step]}
+    assert same == {"fetch", "model", "reference"}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -63,7 +72,11 @@ def test_only_what_changes_the_graphs_compiles_anew(tmp_path: Path) -> None:
         (("quantization.method=int8_wo", "dtype=bfloat16"), "dtype: bfloat16"),
         (("quantization.method=int4_wo", "quantization.kv_cache_dtype=fp8"), "kv_cache_dtype: fp8"),
         (("quantization.kv_cache_dtype=fp8",), "kv_cache_dtype: fp8"),
-        (("tensor_parallel_degree=3",), "tensor_parallel_degree: 3"),
+        (("tensor_parallel_degree=2",), "2 does not divide this model, which 1 or 3 would"),
+        (
+            ("tensor_parallel_degree=3", "quantization.method=int8_wo"),
+            "tensor_parallel_degree: 3",
+        ),
         (("quantization.method=smoothquant",), "not a file: abisee/cnn_dailymail"),
     ],
 )

@@ -6,7 +6,9 @@ The sync handler (`model.py` of batch 1) answers one request at a time; the asyn
 
 import json
 import logging
+import os
 import struct
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 # Never the request's own words: this becomes the status line.
 _PHRASES = {400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
+_ANSWERED_SECONDS = 1.0
 
 
 class Refusal(NamedTuple):
@@ -57,10 +60,18 @@ def problem(inputs: Input, *, loaded: bool) -> Refusal | None:
 
 def failure(error: BaseException) -> Refusal:
     """Why a request failed: its own fault in words, ours in the log."""
-    from .request import BadRequest  # noqa: PLC0415 - loaded with the service
+    from .environment import RankLost  # noqa: PLC0415 - loaded with the service
+    from .request import BadRequest  # noqa: PLC0415 - the same
 
     if isinstance(error, BadRequest):
         return Refusal(400, str(error))
+    if isinstance(error, RankLost):
+        logging.getLogger(__name__).error("%s", error)
+        # djl-serving starts a worker anew when its process ends; until then the answer is out.
+        ending = threading.Timer(_ANSWERED_SECONDS, os._exit, (1,))
+        ending.daemon = True
+        ending.start()
+        return Refusal(503, str(error))
     logging.getLogger(__name__).error("a request failed", exc_info=error)
     return Refusal(500, "the model failed on this request; see the container's log")
 

@@ -19,6 +19,13 @@ class RuntimeMismatch(Exception):
         super().__init__(f"{what}. {fix}.")
 
 
+class RankLost(Exception):
+    """A process of a split model has ended: this one can serve no more and must be started anew."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"{why}; the model must be started again")
+
+
 def load_description(root: Path) -> dict[str, Any]:
     """`runtime.json` of the tree at `root`, after checking that the tree is whole.
 

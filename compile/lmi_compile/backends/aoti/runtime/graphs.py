@@ -6,13 +6,14 @@ call for the inputs. The weights are mapped from the file once and shared by bot
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
-from . import environment, threads
+from . import environment, ranks, threads
 from .environment import RuntimeMismatch
 
 _DTYPES = {
@@ -42,11 +43,12 @@ class Graphs:
         threads: The thread decision, for the log.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, rank: int = 0) -> None:
         """Checks the tree and the environment, then loads without writing anywhere.
 
         Args:
             root: The packaged tree.
+            rank: Whose tensors of a split model; rank 0 starts the others and leads them.
 
         Raises:
             RuntimeMismatch: The tree is incomplete, or this machine cannot run it.
@@ -54,22 +56,36 @@ class Graphs:
         self.description = environment.load_description(root)
         environment.check(self.description["requires"])
         self.threads = threads.decide()
+        degree = int(self.description["model"]["tensor_parallel_degree"])
+        leads = degree > 1 and not rank
+        if leads:
+            self.threads = threads.shared(self.threads, degree)
         torch.set_num_threads(self.threads.count)
         limits = self.description["limits"]
         self.max_input_len = int(limits["max_input_len"])
         self.max_seq_len = int(limits["max_seq_len"])
         self.vocab_size = int(limits["vocab_size"])
-        tensors = _map_tensors(root, self.description["tensors"])
+        self.batch = int(limits["max_batch_size"])
+        self._peer = None if degree == 1 else ranks.Peer(rank, degree, self.description)
+        self._ranks = ranks.Ranks(root, degree, self.threads.count) if leads else None
+        with ExitStack() as undo:
+            if self._ranks is not None:
+                undo.callback(self._ranks.end)
+            self._load(root, rank, degree)
+            if self._ranks is not None and self._peer is not None:
+                self._ranks.ready(self._peer)
+            undo.pop_all()
+
+    def _load(self, root: Path, rank: int, degree: int) -> None:
+        tensors = _map_tensors(root, self.description, rank, degree)
         for name, packing in self.description["packed"].items():
             tensors[name] = kernel_weight(tensors[packing["source"]], packing["kernel"])
-        graphs = self.description["graphs"]
-        self._prefill = _load(root, graphs["prefill"], tensors)
-        self._decode = _load(root, graphs["decode"], tensors)
-        alone = graphs.get("decode_one")
-        self._decode_one = self._decode if alone is None else _load(root, alone, tensors)
+        self._runners = {
+            name: _load(root, graph, tensors) for name, graph in self.description["graphs"].items()
+        }
+        self._runners.setdefault("decode_one", self._runners["decode"])
         self._tensors = tensors  # the libraries hold bare pointers into these
         dtype = _DTYPES[self.description["slot_dtype"]]
-        self.batch = int(limits["max_batch_size"])
         self._slots = [
             torch.zeros(self.batch, heads, self.max_seq_len, width, dtype=dtype)
             for layer in self.description["cache"]
@@ -93,8 +109,7 @@ class Graphs:
         self._check_ids(ids, self.max_input_len)
         _check_vector("rows", rows, self.max_input_len)
         _check_range("row", rows, len(ids))
-        out: torch.Tensor = self._prefill.run([ids[None].contiguous(), rows, *self._of(slot)])[0]
-        return out
+        return self._run("prefill", ids[None].contiguous(), rows, slot)
 
     def decode(self, token: int, position: int, slot: int = 0) -> torch.Tensor:
         """Adds one token to the text of one sequence, through the graph for one.
@@ -113,8 +128,7 @@ class Graphs:
         ids, places = torch.tensor([token]), torch.tensor([position])
         self._check_ids(ids, 1)
         _check_range("position", places, self.max_seq_len)
-        out: torch.Tensor = self._decode_one.run([ids[:, None], places, *self._of(slot)])[0]
-        return out[0]
+        return self._run("decode_one", ids[:, None], places, slot)[0]
 
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
         """Adds one token to the text of every sequence.
@@ -137,7 +151,37 @@ class Graphs:
             raise LimitExceeded(f"{found}: a step takes {self.batch} of each")
         self._check_ids(ids, self.batch)
         _check_range("position", places, self.max_seq_len)
-        out: torch.Tensor = self._decode.run([ids[:, None], places, *self._slots])[0]
+        return self._run("decode", ids[:, None], places, None)
+
+    def join(self, store: Path) -> None:
+        """As a rank other than 0: meets the others."""
+        if self._peer is not None:
+            self._peer.join(store)
+
+    def follow(self, asked: Mapping[str, Any]) -> torch.Tensor:
+        """As a rank other than 0: runs its part of what rank 0 runs; logits of its own words."""
+        ids, second = torch.tensor(asked["ids"]), torch.tensor(asked["second"])
+        return self._compute(asked["graph"], ids, second, asked["slot"])
+
+    def _run(
+        self, graph: str, ids: torch.Tensor, second: torch.Tensor, slot: int | None
+    ) -> torch.Tensor:
+        """The logits of a graph for one slot, or for all of them."""
+        if slot is not None:
+            self._of(slot)  # refused before any rank is told of it
+        if self._ranks is None:
+            return self._compute(graph, ids, second, slot)
+        asked = {"graph": graph, "ids": ids.tolist(), "second": second.tolist(), "slot": slot}
+        with self._ranks.together(asked):
+            own = self._compute(graph, ids, second, slot)
+            return self._ranks.whole(own, self.vocab_size)
+
+    def _compute(
+        self, graph: str, ids: torch.Tensor, second: torch.Tensor, slot: int | None
+    ) -> torch.Tensor:
+        slots = self._slots if slot is None else self._of(slot)
+        own = ids if self._peer is None else self._peer.own(ids)
+        out: torch.Tensor = self._runners[graph].run([own, second, *slots])[0]
         return out
 
     def _of(self, slot: int) -> list[torch.Tensor]:
@@ -164,11 +208,17 @@ def _check_range(name: str, tensor: torch.Tensor, end: int) -> None:
         raise LimitExceeded(f"{name} {low if low < 0 else high} is outside 0..{end - 1}")
 
 
-def _map_tensors(root: Path, described: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+def _map_tensors(
+    root: Path, description: Mapping[str, Any], rank: int, degree: int
+) -> dict[str, torch.Tensor]:
     """Every tensor that the description names, mapped from its file and compared with it."""
     tensors: dict[str, torch.Tensor] = {}
-    for file, expected in described.items():
+    for listed, expected in description["tensors"].items():
+        shard = degree > 1 and listed == _WEIGHTS
+        file = f"weights-{rank}-of-{degree}.safetensors" if shard else listed
         with safe_open(root / file, framework="pt") as opened:
+            if shard:
+                _check_shard(file, opened.metadata() or {}, description, rank)
             held = set(opened.keys())
             if held != set(expected):
                 strange = sorted(held ^ set(expected))[:4]
@@ -180,6 +230,15 @@ def _map_tensors(root: Path, described: Mapping[str, Mapping[str, Any]]) -> dict
                     raise RuntimeMismatch(f"{file}: {name} is {found}, not {want}", _FIX)
                 tensors[name] = tensor
     return tensors
+
+
+def _check_shard(
+    file: str, said: Mapping[str, str], description: Mapping[str, Any], rank: int
+) -> None:
+    if said.get("rank") != str(rank):
+        raise RuntimeMismatch(f"{file} holds rank {said.get('rank')}, not rank {rank}", _FIX)
+    if said.get("build") != description["parallel"]["build"]:
+        raise RuntimeMismatch(f"{file} is of another build than the graphs", _FIX)
 
 
 def kernel_weight(weight: torch.Tensor, kernel: str) -> torch.Tensor:
@@ -209,3 +268,4 @@ def _load(
 
 
 _FIX = "Package the model again"
+_WEIGHTS = "weights.safetensors"

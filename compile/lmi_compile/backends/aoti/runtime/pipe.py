@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .batching import Batcher
-from .environment import RuntimeMismatch
+from .environment import RankLost, RuntimeMismatch
 from .generate import Generation, Token
 from .request import BadRequest
 from .service import Service, token_of
@@ -81,6 +81,9 @@ class Pipe:
         if ended.cancelled():
             return
         error = ended.exception()
+        if isinstance(error, RankLost):
+            self._tell({"id": number, "error": {"code": 503, "error": str(error)}})
+            os._exit(1)  # whoever started this process starts it again
         if error is not None:
             traceback.print_exception(error)
             told = {"code": 500, "error": "the model failed on this request; see the server's log"}

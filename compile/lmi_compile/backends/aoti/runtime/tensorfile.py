@@ -37,6 +37,7 @@ def stream_tensors(
     path: Path,
     layout: Iterable[tuple[str, torch.dtype, list[int]]],
     get: Callable[[str], torch.Tensor],
+    said: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the tensors of `layout`, in its order, asking for each when its turn comes.
 
@@ -44,6 +45,7 @@ def stream_tensors(
         path: The file to write.
         layout: Name, type and shape of each.
         get: Gives a tensor of exactly that type and shape.
+        said: Words about the file, for its header.
     """
     header: dict[str, object] = {}
     offset = 0
@@ -55,13 +57,20 @@ def stream_tensors(
             "data_offsets": [offset, offset + size],
         }
         offset += size
+    names = list(header)
+    if said:
+        header["__metadata__"] = dict(said)
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-(len(encoded) + 8) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little"))
         file.write(encoded)
-        for name in header:
-            flat = get(name).detach().contiguous().reshape(-1)
-            if flat.numel():
-                size = flat.numel() * flat.dtype.itemsize
-                file.write((ctypes.c_char * size).from_address(flat.data_ptr()))
+        for name in names:
+            held = get(name).detach().contiguous()
+            if held.numel():
+                file.write(raw(held))
+
+
+def raw(tensor: torch.Tensor) -> "ctypes.Array[ctypes.c_char]":
+    """The bytes of a contiguous tensor that has some, where they lie; it must outlive them."""
+    return (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _MOMENTS = 5
 _MOMENT_SECONDS = 0.004
+_ASKED = "OMP_NUM_THREADS says so"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def decide(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) ->
     """
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
-        return Threads(int(asked), "OMP_NUM_THREADS says so")
+        return Threads(int(asked), _ASKED)
     allowed = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     ours = allowed if quota is None else min(allowed, max(1, int(quota)))
@@ -49,6 +50,14 @@ def decide(proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")) ->
     free = max(1, cores - round(busy))
     why = f"{allowed} of {cores} cores allowed, quota {quota or 'none'}, {busy:.1f} busy"
     return Threads(max(1, min(ours, free)), why)
+
+
+def shared(all_threads: Threads, ranks: int) -> Threads:
+    """What each of several processes may use of it; a number that was asked for is each one's."""
+    if all_threads.why == _ASKED:
+        return all_threads
+    why = f"{all_threads.why}, shared by {ranks} ranks"
+    return Threads(max(1, all_threads.count // ranks), why)
 
 
 def _quota(cgroup: Path) -> float | None:
