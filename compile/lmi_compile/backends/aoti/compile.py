@@ -73,9 +73,9 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """
     whole = skeleton.read_config(_config(params, inputs))
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
-        degree = _whole(params, DEGREE) if DEGREE in params else 1
+        degree = _degree(params)
         config = whole if degree == 1 else sharding.local_config(whole, degree)
-        job = _job(params, config, vocabulary=int(whole.vocab_size), degree=degree)
+        job = _job(params, config, int(whole.vocab_size))
         say(f"building {config.model_type} from its configuration, without weights")
         model = skeleton.build(config, job.shapes.dtype)
         plain = job.form == PLAIN
@@ -129,11 +129,7 @@ def _export(
 
 
 def _job(
-    params: Mapping[str, JSONValue],
-    config: transformers.PreTrainedConfig,
-    *,
-    vocabulary: int,
-    degree: int,
+    params: Mapping[str, JSONValue], config: transformers.PreTrainedConfig, vocabulary: int
 ) -> _Job:
     dtype = _DTYPES.get(str(params["dtype"]))
     if dtype is None:
@@ -171,7 +167,7 @@ def _job(
     return _Job(
         config=config.to_dict(),
         vocabulary=vocabulary,
-        degree=degree,
+        degree=_degree(params),
         shapes=shapes,
         form=form,
         target=target,
@@ -267,6 +263,10 @@ def _config(params: Mapping[str, JSONValue], inputs: Mapping[str, Path]) -> dict
         what = f"config.json holds {type(given).__name__}, not an object"
         raise ModelFault(what, "", "correct the model's config.json")
     return given
+
+
+def _degree(params: Mapping[str, JSONValue]) -> int:
+    return _whole(params, DEGREE) if DEGREE in params else 1
 
 
 def _whole(params: Mapping[str, JSONValue], name: str) -> int:
