@@ -58,6 +58,7 @@ def environment(
         "OMP_NUM_THREADS": str(threads),
         "TMPDIR": str(staging.tmp),
         "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",  # beside a script that an earlier step made
         "HF_HUB_OFFLINE": "1",
     }
     return fixed | {name: fill(value, inputs, staging) for name, value in step.env.items()}
