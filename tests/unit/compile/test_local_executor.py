@@ -115,7 +115,7 @@ def test_what_a_step_left_running_is_ended(staging: Staging) -> None:
     )
     lines: list[str] = []
     run_step(python(code), {}, staging, lines.append)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while Path(f"/proc/{lines[0]}").exists() and time.monotonic() < until:
         time.sleep(0.01)
     assert not Path(f"/proc/{lines[0]}").exists()

@@ -321,7 +321,7 @@ def test_the_container_ends_with_whoever_started_it(
     os.kill(process.pid, number)
     process.wait(30)
     process.stdout.close()
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while engine.names() and time.monotonic() < until:
         time.sleep(0.05)
     assert engine.names() == []

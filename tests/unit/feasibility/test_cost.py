@@ -1,4 +1,4 @@
-"""Planning is cheap: CPU seconds, and what is imported."""
+"""Planning is cheap: what is imported. Its CPU seconds are `benchmarks/plan.py`'s."""
 
 import importlib.util
 from pathlib import Path
@@ -23,4 +23,3 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_100_plans_in_one_process(bench: ModuleType, tmp_path: Path) -> None:
     found = bench.many(tmp_path)
     assert found["heavy"] == []
-    assert found["seconds"] < bench.MOST_SECONDS

