@@ -75,6 +75,7 @@ bench: $(READY) ## the benchmarks, as ratios against the peer
 	$(BIN)/python benchmarks/plan.py
 	$(BIN)/python benchmarks/planner_error.py
 	$(BIN)/python benchmarks/matrix.py
+	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/judge.py
 	$(BIN)/python benchmarks/bench_agreement.py
