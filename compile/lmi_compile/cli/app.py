@@ -124,7 +124,7 @@ def run(args: Sequence[str]) -> int:
     console = Console()
     try:
         result = command.main(args=list(args), prog_name="lmi-compile", standalone_mode=False)
-        sys.stdout.flush()
+        console.out.flush()
         return result if isinstance(result, int) else ExitCode.OK
     except click.ClickException as error:
         error.show(sys.stderr)
@@ -133,7 +133,7 @@ def run(args: Sequence[str]) -> int:
         console.error(Interrupted("interrupted", fix="run the same command again"))
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), console.out.fileno())
         return ExitCode.OK
     except Exception as error:
         if os.environ.get("LMI_TRACEBACK"):
