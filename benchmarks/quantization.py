@@ -1,4 +1,4 @@
-"""What quantisation costs SmolLM2, measured on the packages, beside the bars; writes the page.
+"""What quantisation and splitting cost SmolLM2, measured on packages; writes the page.
 
     python benchmarks/quantization.py [--cache DIR] [--artifact DIR@COMMIT ...] [--out FILE]
     python benchmarks/quantization.py --write       (the page from the JSON file, nothing measured)
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import torch
 from quality import TEXT, eager, measure, packaged, windows
+from safetensors.torch import load_file
 
 from lmi_compile.backends.aoti import candidate, package, weights
 from lmi_compile.plan import make_plan
@@ -61,6 +62,7 @@ class Case:
 
 
 _TOKEN = Bars(rise=3, kl=0.04, top1=90)
+_FP8 = Bars(rise=5, kl=0.07, top1=86, size=0.30)
 CASES = (
     Case(title="float32", recipe=""),
     Case(title="bfloat16", recipe="-bfloat16"),
@@ -85,9 +87,13 @@ CASES = (
         control=True,
         bars=Bars(least_rise=50),
     ),
-    Case(title="FP8 static", recipe="-fp8", bars=Bars(rise=5, kl=0.07, top1=86, size=0.30)),
+    Case(title="FP8 static", recipe="-fp8", bars=_FP8),
     Case(title="FP8 static, FP8 cache", recipe="-fp8-kv", bars=Bars(rise=8, kl=0.08, size=0.30)),
+    Case(
+        title="FP8 per token", recipe="-fp8", change=("quantization.fp8.per_token=true",), bars=_FP8
+    ),
 )
+SPLIT = Case(title="tensor parallel 3", recipe="-tp3")
 
 
 def steps_of(case: Case, cache: Path) -> dict[str, Path] | None:
@@ -96,7 +102,7 @@ def steps_of(case: Case, cache: Path) -> dict[str, Path] | None:
     workspace = Workspace(cache)
     found = {planned.step.name: workspace.find(planned.key) for planned in plan.steps}
     finished = {name: path for name, path in found.items() if path is not None}
-    needed = {"model", "reference", "compile", "package", "judge"}
+    needed = {"model", "reference", "compile", "package", "candidate", "judge"}
     return finished if needed <= set(finished) else None
 
 
@@ -182,7 +188,33 @@ def measured(cases: Sequence[Case], sources: Sources, before: dict[str, Any]) ->
                 row |= {"verdict": built.verdict["decision"], "judged_kl": checks.get("kl_mean")}
         rows.append(row)
         print(json.dumps(row), flush=True)
-    return {"about": about(), "rows": rows}
+    return {"about": about(), "rows": rows, "split": split(sources.cache)}
+
+
+def split(cache: Path) -> dict[str, Any]:
+    """The package of three processes beside the one of one: what both wrote for the judge."""
+    whole, parts = steps_of(CASES[0], cache), steps_of(SPLIT, cache)
+    if whole is None or parts is None:
+        return {"missing": True}
+    name = "outputs.safetensors"
+    expected, found = (load_file(steps["candidate"] / name) for steps in (whole, parts))
+    errors = [
+        float((found[name] - tensor).abs().max() / tensor.abs().max())
+        for name, tensor in expected.items()
+        if name.endswith("_logits")
+    ]
+    texts = [name for name in expected if name.endswith(".generated_ids")]
+    verdict = json.loads((parts["judge"] / "verdict.json").read_bytes())
+    return {
+        "missing": False,
+        "error": max(errors),
+        "compared": len(errors),
+        "texts": len(texts),
+        "equal": sum(torch.equal(found[name], expected[name]) for name in texts),
+        "tokens": sum(len(expected[name]) for name in texts),
+        "shards": [path.stat().st_size for path in sorted(parts["package"].glob("weights-*"))],
+        "verdict": verdict["decision"],
+    }
 
 
 def model_of(cache: Path) -> Path:
@@ -220,7 +252,35 @@ def page(results: dict[str, Any]) -> str:
     base = by_title[CASES[0].title]["bytes"]
     lines = [_shown(case, by_title.get(case.title, {"missing": True}), base) for case in CASES]
     head = _HEAD.format(**results["about"], mega=base / 1e6, text=TEXT.as_posix())
-    return head + "\n".join(lines) + "\n" + _TAIL
+    notes = _TAIL + _smoothed(by_title)
+    return (
+        head
+        + "\n".join(lines)
+        + "\n"
+        + notes
+        + _split_shown(results.get("split", {"missing": True}))
+    )
+
+
+def _smoothed(rows: dict[str, Any]) -> str:
+    """What smoothing is worth with a scale per token, where both sides were measured."""
+    control = rows.get("control: W8A8 per token, not smoothed", {"missing": True})
+    lower = [
+        f"{100 * (1 - row['kl_mean'] / control['kl_mean']):.0f} % (alpha {alpha})"
+        for alpha in ("0.5", "0.8")
+        if not control["missing"]
+        and not (row := rows[f"SmoothQuant per token, alpha {alpha}"])["missing"]
+    ]
+    told = (
+        f"- With a scale per token, smoothing lowers the KL by {' and '.join(lower)}; bar 25 %.\n"
+    )
+    return told if lower else ""
+
+
+def _split_shown(found: dict[str, Any]) -> str:
+    if found["missing"]:
+        return _SPLIT + "Not run.\n"
+    return _SPLIT + _SPLIT_FOUND.format(**found, largest=max(found["shards"]) / 1e6)
 
 
 def _shown(case: Case, row: dict[str, Any], base: int) -> str:
@@ -256,7 +316,7 @@ def _cell(
     return f"{shown} ({abs(bar):g}{unit and ' ' + unit}: {'kept' if value <= bar else 'MISSED'})"
 
 
-_HEAD = """# What quantisation costs
+_HEAD = """# What quantisation and splitting cost
 
 SmolLM2-135M-Instruct, each method built from its recipe of the catalogue, measured on the package
 through the loader inside it: 8 x 256 tokens of the Python language reference (`{text}`, 2,040
@@ -287,6 +347,18 @@ _TAIL = """
 - FP8 is multiplied in float32, since no CPU kernel for it is fast: right and small, and slower than
   float32. The FP8 cache holds keys and values in E4M3 with a scale per layer; prefill attends to
   what is stored, so prefill and decode see the same numbers.
+"""
+_SPLIT = """
+## Split over processes
+
+`tensor_parallel_degree: 3` in float32: each of three processes holds a third of the heads, of the
+MLP and of the vocabulary. Beside the package of one process, on prompt set v2:
+
+"""
+_SPLIT_FOUND = """- largest difference of a logit: {error:.1e} of the largest logit (limit 1e-4), in
+  {compared} sets of logits from prefill and decode;
+- {equal} of {texts} continuations have the same tokens ({tokens} in all);
+- the largest shard has {largest:.0f} MB; verdict {verdict}.
 """
 
 

@@ -72,6 +72,19 @@ class Skipping(Protocol):
         """Steps that this order's plan cannot have, with the reason of each."""
 
 
+@runtime_checkable
+class Noting(Protocol):
+    """A backend that can say what whoever serves the artifact should know before it is built."""
+
+    def notes(self, order: Order) -> tuple[str, ...]:
+        """Sentences about what this order's artifact will be like."""
+
+
+def notes_of(backend: Backend, order: Order) -> tuple[str, ...]:
+    """What `backend` has to say about `order`."""
+    return backend.notes(order) if isinstance(backend, Noting) else ()
+
+
 def skipped_by(backend: Backend, order: Order) -> Mapping[str, str]:
     """Steps that `backend` cannot have for `order`, with the reason of each."""
     return backend.skipped(order) if isinstance(backend, Skipping) else {}

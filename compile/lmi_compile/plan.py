@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lmi_artifacts.digest import JSONValue, digest_json
-from lmi_compile.backend import Backend, Order, find_backend, skipped_by
+from lmi_compile.backend import Backend, Order, find_backend, notes_of, skipped_by
 from lmi_compile.errors import OurBug, Unsupported
 from lmi_compile.keys import key_ingredients, step_key
 from lmi_compile.step import Argv, Call, Step
@@ -36,6 +36,7 @@ class Plan:
         steps: in order; a step's needs come before it.
         recipe: the resolved recipe as the manifest holds it: what is the same for the same build.
         skipped: steps that the backend has for other recipes, with why this one cannot have them.
+        notes: what the backend says about the artifact before it is built.
     """
 
     order: Order
@@ -43,6 +44,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     recipe: Mapping[str, JSONValue]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> dict[str, str]:
@@ -119,6 +121,7 @@ def make_plan(order: Order) -> Plan:
         steps=tuple(planned),
         recipe=_built_recipe(order),
         skipped=skipped_by(backend, order),
+        notes=notes_of(backend, order),
     )
 
 

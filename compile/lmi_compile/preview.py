@@ -95,7 +95,11 @@ def preview(
         answer=found,
         planned=planned,
         cached=tuple(one.step.name for one in steps if workspace.find(one.key)),
-        notes=(*loaded.notes, *(text for text in (why, reason) if text)),
+        notes=(
+            *loaded.notes,
+            *(planned.notes if planned else ()),
+            *(text for text in (why, reason) if text),
+        ),
     )
 
 

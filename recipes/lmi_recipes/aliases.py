@@ -42,6 +42,7 @@ _WORDS = {
     "quantization.smoothquant.alpha": "smoothquant_alpha smoothquant_val",
     "quantization.smoothquant.per_token": "smoothquant_per_token",
     "quantization.smoothquant.per_channel": "smoothquant_per_channel",
+    "quantization.fp8.per_token": "fp8_per_token",
     "quantization.calibration": "^calibration calib",
     "quantization.calibration.dataset": "calib_dataset",
     "quantization.calibration.num_samples": "calib_size num_calib_samples",

@@ -129,6 +129,15 @@ class SmoothQuant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fp8:
+    """The knobs of FP8."""
+
+    per_token: Annotated[
+        bool, flag(), "Scale activations per token, instead of by calibration."
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """The data that ranges are measured on."""
 
@@ -154,6 +163,11 @@ class Quantization:
         SmoothQuant | None,
         optional(section(SmoothQuant)),
         "Only with method smoothquant, where it has defaults.",
+    ] = None
+    fp8: Annotated[
+        Fp8 | None,
+        optional(section(Fp8)),
+        "Only with method fp8, where it has defaults.",
     ] = None
     calibration: Annotated[
         Calibration | None,

@@ -27,6 +27,7 @@ OWNED = (
     "tensor_parallel_degree",
 )
 _CALIBRATED = frozenset({"smoothquant", "fp8", "awq", "gptq"})
+_KNOBS = ("smoothquant", "fp8")  # methods with a section of their own, of the same name
 _GENERATING = frozenset({"text-generation", "text2text-generation"})
 
 _T = TypeVar("_T")
@@ -59,10 +60,16 @@ def resolve(document: dict[str, object]) -> None:
         shapes["max_input_len"] = max(1, seq - 1) if task in _GENERATING else seq
     quantization = get(document, ("quantization",), dict)
     method = get(document, ("quantization", "method"), str)
-    if quantization is not None and method == "smoothquant":
-        quantization.setdefault("smoothquant", {})
-    if quantization is not None and method in _CALIBRATED:
+    if quantization is not None and method in _KNOBS:
+        quantization.setdefault(method, {})
+    if quantization is not None and method in _CALIBRATED and not _scales_itself(document):
         quantization.setdefault("calibration", {})
+
+
+def _scales_itself(document: dict[str, object]) -> bool:
+    """Tell whether FP8 needs no calibration: no scale is fixed before a token is there."""
+    per_token = get(document, ("quantization", "fp8", "per_token"), bool)
+    return bool(per_token) and get(document, ("quantization", "kv_cache_dtype"), str) != "fp8"
 
 
 def breaches(document: dict[str, object]) -> Iterator[Breach]:
@@ -114,14 +121,13 @@ def _config(document: dict[str, object]) -> Iterator[Breach]:
         yield Breach(path=("model", "config"), message=message)
 
 
-def _smoothquant(document: dict[str, object]) -> Iterator[Breach]:
-    quantization = get(document, ("quantization",), dict)
-    if quantization is None or quantization.get("smoothquant") is None:
-        return
+def _knobs(document: dict[str, object]) -> Iterator[Breach]:
+    quantization = get(document, ("quantization",), dict) or {}
     method = quantization.get("method", "none")
-    if method != "smoothquant":
-        message = f"has no meaning with method {method}"
-        yield Breach(path=("quantization", "smoothquant"), message=message)
+    for name in _KNOBS:
+        if name != method and quantization.get(name) is not None:
+            message = f"has no meaning with method {method}"
+            yield Breach(path=("quantization", name), message=message)
 
 
 def _buckets(document: dict[str, object]) -> Iterator[Breach]:
@@ -192,7 +198,7 @@ _RULES: tuple[Callable[[dict[str, object]], Iterator[Breach]], ...] = (
     _lengths,
     _model_id,
     _config,
-    _smoothquant,
+    _knobs,
     _buckets,
     _layouts,
     _runtime,

@@ -100,6 +100,25 @@ def _tokens(worker: subprocess.Popen[bytes]) -> list[int]:
     return tokens
 
 
+def _together(worker: subprocess.Popen[bytes], prompts: list[str]) -> list[list[int]]:
+    """The tokens of requests that are asked at once."""
+    assert worker.stdin is not None
+    for number, prompt in enumerate(prompts):
+        body = {"inputs": prompt, "parameters": {"max_new_tokens": 24}}
+        asked = {"id": number, "body": body, "special_tokens": True, "fill": False}
+        worker.stdin.write(json.dumps(asked).encode() + b"\n")
+    worker.stdin.flush()
+    tokens: list[list[int]] = [[] for _ in prompts]
+    ended = 0
+    while ended < len(prompts):
+        told = _said(worker)
+        assert "error" not in told, told
+        ended += "done" in told
+        if "token" in told:
+            tokens[told["id"]].append(told["token"]["id"])
+    return tokens
+
+
 def _ranks(worker: subprocess.Popen[bytes]) -> list[int]:
     """Its child processes, in the order in which they were started."""
     threads = Path(f"/proc/{worker.pid}/task")
@@ -208,6 +227,39 @@ def test_each_rank_maps_its_own_shard_and_a_death_ends_all_with_words(
         assert told["error"]["error"] == f"{dead}; the model must be started again"
         assert worker.wait(_LIMIT) == 1
         _wait_until_gone(ranks)
+
+
+@pytest.mark.families
+def test_a_rank_that_hangs_ends_all_with_words(split: Split) -> None:
+    with _running(split.tree) as worker:
+        assert "ready" in _said(worker)
+        ranks = _ranks(worker)
+        _ask(worker)
+        while "token" not in _said(worker):
+            pass
+        os.kill(ranks[-1], signal.SIGSTOP)
+        while "error" not in (told := _said(worker)):
+            assert "done" not in told
+        assert told["error"]["code"] == 503
+        assert "the ranks do not answer" in told["error"]["error"]
+        assert worker.wait(_LIMIT) == 1
+        _wait_until_gone(ranks)
+
+
+@pytest.mark.families
+def test_several_requests_at_once_are_answered_as_each_alone(tiny: Tiny) -> None:
+    asked = ("tensor_parallel_degree=2", "shapes.max_batch_size=3")
+    sets = [word for one in asked for word in ("--set", one)]
+    ended = tiny.lmi(tiny.lmi.home / "tiny.yaml", *sets, "--json")
+    assert ended.code == 0, ended.err
+    built = ended.json()
+    assert (built["decision"], built["proof"]) == ("ACCEPT", "PROVEN")
+    prompts = ["and the thing is", "the", "on the ground; and the other", "a thing", "is"]
+    with _running(Path(built["path"])) as worker:
+        assert "ready" in _said(worker)
+        alone = [_together(worker, [prompt])[0] for prompt in prompts]
+        assert all(len(tokens) > 1 for tokens in alone)
+        assert _together(worker, prompts) == alone
 
 
 def test_no_rank_outlives_the_process_that_serves(split: Split) -> None:

@@ -162,6 +162,31 @@ def test_a_model_directory_that_is_not_there_is_named(tiny: Tiny, tmp_path: Path
     assert "gone" in ended.err
 
 
+def test_weights_that_are_no_numbers_are_named_and_exit_3(tiny: Tiny, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - light until here
+
+    lmi = tiny.in_another_home(tmp_path)
+    shutil.copytree(tiny.lmi.home / "model", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    held = load_file(weights)
+    held["model.norm.weight"].fill_(float("nan"))
+    save_file(held, weights, {"format": "pt"})
+    ended = lmi(write_recipe(tmp_path / "broken.yaml", "./model"))
+    assert (ended.code, "model.norm.weight" in ended.err) == (3, True), ended.err
+    assert lmi.artifacts() == []
+
+
+def test_a_calibration_text_that_cannot_be_used_is_exit_3(tiny: Tiny, tmp_path: Path) -> None:
+    lmi = tiny.in_another_home(tmp_path)
+    shutil.copytree(tiny.lmi.home / "model", tmp_path / "model")
+    recipe = write_recipe(tmp_path / "tiny.yaml", "./model")
+    (tmp_path / "text.txt").write_bytes(b"the thing \xff and")
+    asked = ("quantization=fp8", "quantization.calibration.dataset=text.txt")
+    ended = lmi(recipe, "--set", asked[0], "--set", asked[1])
+    assert (ended.code, "it is not UTF-8" in ended.err) == (3, True), ended.err
+    assert lmi.artifacts() == []
+
+
 @pytest.mark.parametrize(
     "change",
     ["dtype=float16", "quantization=awq", "tensor_parallel_degree=3"],

@@ -125,9 +125,10 @@ def _print_requests(
 
 def _plan(recipe: str, options: _Options, settings: Settings, console: Console) -> Plan:
     loaded = load(recipe, options.overrides)
-    for note in loaded.notes:
+    plan = make_plan(survey(loaded, settings.cache_dir, options.toolchains))
+    for note in (*loaded.notes, *plan.notes):
         console.line(f"note: {note}")
-    return make_plan(survey(loaded, settings.cache_dir, options.toolchains))
+    return plan
 
 
 def _build_one(recipe: str, options: _Options, settings: Settings, console: Console) -> Build:

@@ -46,6 +46,7 @@ def test_a_minimal_recipe_is_resolved_to_every_field() -> None:
             "method": "none",
             "kv_cache_dtype": "auto",
             "smoothquant": None,
+            "fp8": None,
             "calibration": None,
         },
         "shapes": {
@@ -62,6 +63,19 @@ def test_a_minimal_recipe_is_resolved_to_every_field() -> None:
         "matrix": {},
         "imports": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("knobs", "calibrates"),
+    [("{}", True), ("{per_token: true}", False), ("{per_token: true}, kv_cache_dtype: fp8", True)],
+)
+def test_fp8_calibrates_what_is_fixed_before_a_token_is_there(
+    knobs: str, *, calibrates: bool
+) -> None:
+    recipe = load(MINIMAL + f"quantization: {{method: fp8, fp8: {knobs}}}\n").recipe
+    assert recipe.quantization.fp8 is not None
+    assert recipe.quantization.fp8.per_token is ("true" in knobs)
+    assert (recipe.quantization.calibration is not None) is calibrates
 
 
 def test_a_recipe_of_a_backend_that_is_not_built_yet_reads_whole() -> None:

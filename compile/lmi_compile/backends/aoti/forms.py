@@ -49,7 +49,10 @@ class Form:
         """What a user of the package should know; empty where there is nothing."""
         if self.method != "fp8":
             return ""
-        return "E4M3 numbers are multiplied in float32: right, small, and slower than float32 here"
+        return (
+            "no CPU kernel for FP8 is fast, so E4M3 numbers are multiplied in float32: right and"
+            " small, and slower than float32"
+        )
 
     def to_json(self) -> dict[str, JSONValue]:
         """For a step's params and for `graphs.json`."""

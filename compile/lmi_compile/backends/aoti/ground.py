@@ -51,8 +51,8 @@ def check_ground(order: Order) -> None:
 def storage(order: Order, cpu: CpuTarget) -> Form:
     """The storage form that the recipe's quantisation means on the target's processors."""
     quantization = order.recipe.quantization
-    smoothing = quantization.smoothquant
-    per_token = smoothing is not None and smoothing.per_token
+    knobs = quantization.smoothquant or quantization.fp8
+    per_token = knobs is not None and knobs.per_token
     cache: Cache = "fp8" if quantization.kv_cache_dtype == "fp8" else "auto"
     match quantization.method:
         case "none" | "int8_wo" | "int4_wo" | "smoothquant" | "fp8" as method:

@@ -63,6 +63,12 @@ def _shows(order: Order) -> tuple[str, ...]:
     return ("tokenizer", "log_probs", "likelihoods", "sampling", "settings", *batch)
 
 
+def notes(order: Order) -> tuple[str, ...]:
+    """What the storage form means for whoever serves it."""
+    note = storage(order, _checked_target(order)).note
+    return (note,) if note else ()
+
+
 def preflight(order: Order) -> None:
     """The pinned torch and transformers, and a C++ compiler.
 

@@ -136,6 +136,9 @@ def _number_problems(order: Order, route: RouteName, config: Mapping[str, JSONVa
     if cache not in facts.allowed("kv_cache", route):
         why = f"this route keeps the KV cache as {', '.join(facts.allowed('kv_cache', route))}"
         yield ("quantization.kv_cache_dtype", cache, why)
+    if recipe.quantization.fp8 is not None and recipe.quantization.fp8.per_token:
+        why = "the Neuron compiler's tools take no scale per token"
+        yield ("quantization.fp8.per_token", "true", why)
     if recipe.dtype not in facts.allowed("dtypes", route):
         why = f"this route compiles {', '.join(facts.allowed('dtypes', route))}"
         if route.startswith("trace"):

@@ -126,6 +126,9 @@ def _of_the_quantization(ask: Ask) -> Iterator[_Breach]:
     if kv == "int8" and method == "fp8":
         message = "quantize.py pairs fp8 weights with an fp8 KV cache"
         yield "quantization.kv_cache_dtype", kv, message, "fp8"
+    if ask.quantization.fp8 is not None and ask.quantization.fp8.per_token:
+        message = "the tools that this backend calls fix FP8 activation scales by calibration"
+        yield "quantization.fp8.per_token", "true", message, "false"
     carried = ask.config.get("quantization_config")
     if isinstance(carried, Mapping):
         yield from _of_a_quantised_model(method, carried)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lmi_compile.backends.aoti import calibrate
 from lmi_compile.backends.aoti.ranges import observe, read_ranges
-from lmi_compile.errors import ModelFault, Unsupported
+from lmi_compile.errors import ModelFault, Unsupported, exit_code_of
 
 PARAMS = {"num_samples": 4, "max_seq_len": 16, "seed": 7}
 TEXT = "the thing is and the other thing on the ground; " * 40
@@ -91,8 +91,9 @@ def test_the_seed_chooses_and_the_same_seed_chooses_the_same(model: Path, tmp_pa
 def test_a_text_that_cannot_be_used(
     model: Path, tmp_path: Path, content: bytes, changes: dict[str, int], says: str
 ) -> None:
-    with pytest.raises(Unsupported, match=says):
+    with pytest.raises(Unsupported, match=says) as caught:
         _run(model, tmp_path, content, **changes)
+    assert exit_code_of(caught.value) == 3
     assert not list((tmp_path / "out7").iterdir())
 
 

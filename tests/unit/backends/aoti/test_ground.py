@@ -88,8 +88,24 @@ def test_the_rest_is_refused_by_name(tmp_path: Path, changes: tuple[str, ...], s
 
 def test_missing_calibration_data_is_named(tmp_path: Path) -> None:
     change = "quantization.calibration.dataset=texts/nothing.txt"
-    with pytest.raises(CompileError, match=r"not a file: texts/nothing\.txt"):
+    with pytest.raises(CompileError, match=r"not a file: texts/nothing\.txt") as caught:
         _plan(tmp_path, f"{CATALOG}-smoothquant", change)
+    assert exit_code_of(caught.value) == 3
+
+
+def test_fp8_with_a_scale_per_token_has_graphs_of_its_own_and_no_calibration(
+    tmp_path: Path,
+) -> None:
+    static = _plan(tmp_path, f"{CATALOG}-fp8")
+    token = _plan(tmp_path, f"{CATALOG}-fp8", "quantization.fp8.per_token=true")
+    assert _keys(token)["compile"] != _keys(static)["compile"]
+    assert "calibrate" not in _keys(token)
+
+
+def test_whoever_plans_fp8_reads_that_it_is_slower(tmp_path: Path) -> None:
+    (note,) = _plan(tmp_path, f"{CATALOG}-fp8").notes
+    assert "slower than float32" in note
+    assert _plan(tmp_path, f"{CATALOG}-int8").notes == ()
 
 
 def test_a_plain_scale_per_row_is_the_only_one(tmp_path: Path) -> None:

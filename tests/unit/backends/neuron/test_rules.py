@@ -23,6 +23,12 @@ REFUSED = {
     "awq": (SEVEN, ["quantization.method=awq"], "quantization.method", ["AWQ", "int8_wo"]),
     "gptq": (SEVEN, ["quantization.method=gptq"], "quantization.method", ["GPTQ", "int8_wo"]),
     "int4": (SEVEN, ["quantization.method=int4_wo"], "quantization.method", ["not int4"]),
+    "FP8 with a scale per token": (
+        SEVEN,
+        ["quantization={method: fp8, fp8: {per_token: true}}"],
+        "quantization.fp8.per_token",
+        ["no scale per token"],
+    ),
     "degree 3": (
         SEVEN,
         ["tensor_parallel_degree=3"],

@@ -23,6 +23,7 @@ REFUSED = [
     (LLAMA, ["shapes.max_seq_len=8192"], "4096 positions and no RoPE scaling", "4096"),
     (LLAMA, ["shapes.max_num_tokens=1024"], "does not fit one step without chunked", "3072"),
     (PLAIN, ["model.config=configs/llama-2-13b.json"], "A10G has", None),
+    (PLAIN, ["quantization={method: fp8, fp8: {per_token: true}}"], "by calibration", "false"),
     (PLAIN, ["quantization={method: gptq}"], "needs a model that GPTQ has quantised", "awq"),
     (LLAMA, ["model.task=fill-mask"], "engines generate text", "text-generation"),
     (P4D, ["tensor_parallel_degree=6"], "does not divide the model's 64 attention heads", "4"),

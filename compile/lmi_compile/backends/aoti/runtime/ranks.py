@@ -8,6 +8,7 @@ connections of a dead process are closed. They speak over the loopback interface
 import atexit
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,8 @@ from torch._C._distributed_c10d import FileStore
 
 from .environment import RankLost, RuntimeMismatch
 
-# Of one sum; all ranks begin a step together, so only one that hangs takes as long.
+# Of one sum, and of rank 0's wait for a pipe: all ranks begin a step together and compute alike, so
+# only one that hangs takes as long.
 _TIMEOUT = timedelta(seconds=60)
 _ENDING_SECONDS = 5.0  # within which it is known who died, after a sum has failed
 _ENDED = "the ranks were ended"
@@ -143,9 +145,7 @@ class Ranks:
         """
         parts = [logits]
         for other in self._others:
-            data = bytearray(logits.numel() * logits.itemsize)
-            if other.stdout is None or other.stdout.readinto(data) != len(data):  # type: ignore[attr-defined]  # a buffered reader has it
-                raise ConnectionError("a rank's logits are missing")
+            data = _receive(other.stdout, logits.numel() * logits.itemsize)
             parts.append(torch.frombuffer(data, dtype=logits.dtype).reshape(logits.shape))
         return torch.cat(parts, -1)[:, :words].contiguous()
 
@@ -163,9 +163,7 @@ class Ranks:
     def _say(self, told: Mapping[str, Any]) -> None:
         line = json.dumps(told).encode() + b"\n"
         for other in self._others:
-            if other.stdin is not None:
-                other.stdin.write(line)
-                other.stdin.flush()
+            _send(other.stdin, line)
 
     def _watch(self, rank: int, other: "subprocess.Popen[bytes]") -> None:
         self._lose(f"rank {rank} of {len(self._others) + 1} {_ending(other)}")
@@ -175,6 +173,35 @@ class Ranks:
             self._why = self._why or why
         self.end()
         self._ended.set()
+
+
+def _send(pipe: IO[bytes] | None, line: bytes) -> None:
+    """Writes all of it, as long as the other side reads."""
+    left = memoryview(line)
+    while left and pipe is not None:
+        _await(pipe, select.POLLOUT)
+        left = left[os.write(pipe.fileno(), left[: select.PIPE_BUF]) :]
+
+
+def _receive(pipe: IO[bytes] | None, size: int) -> bytearray:
+    """As many bytes, as long as the other side writes."""
+    data = bytearray(size)
+    left = memoryview(data)
+    while left and pipe is not None:
+        _await(pipe, select.POLLIN)
+        count = os.readv(pipe.fileno(), [left])
+        if not count:
+            raise ConnectionError("a rank's logits are missing")
+        left = left[count:]
+    return data
+
+
+def _await(pipe: IO[bytes], event: int) -> None:
+    """Returns when the pipe can be written, or read, or is broken."""
+    poll = select.poll()
+    poll.register(pipe, event)
+    if not poll.poll(_TIMEOUT.total_seconds() * 1000):
+        raise TimeoutError(f"nothing moved for {_TIMEOUT.total_seconds():.0f} s")
 
 
 def _hear(rank: int, other: "subprocess.Popen[bytes]") -> None:
