@@ -8,10 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 from compiled import build
+from hypothesis import HealthCheck, settings
 from once import once
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The same examples in every run, however slow the machine is; `make fuzz` draws others.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 # Session fixtures built once per run, the dearest first.
 _EXPENSIVE = ("smollm2", "tiny", "built_for_three")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"

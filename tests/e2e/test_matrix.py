@@ -88,7 +88,7 @@ def test_a_signal_ends_it_with_130_and_the_next_run_goes_on(
         if ": compile:" in line:
             break
     os.kill(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert "interrupted" in err

@@ -11,14 +11,14 @@ from lmi import SmolLM2
 pytestmark = [pytest.mark.slow, pytest.mark.smollm2]
 
 _LOAD = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from lmi_aoti_runtime.service import Service
 body = {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 1}}
 service = Service(Path(sys.argv[1]))
 service.answer(*service.read(json.dumps(body).encode()))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)
 """
 
 

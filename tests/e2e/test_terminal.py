@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 SNAPSHOTS = Path(__file__).parents[1] / "golden" / "terminal"
 _ROWS = 120
+_END = "-- the command has ended --"
 CASES = {
     "plan": "plan llama-2-7b-inf2-tp2",
     "impossible": "plan llama-2-7b-inf2-tp2 --set quantization.method=smoothquant",
@@ -26,25 +27,24 @@ CASES = {
 def _seen(command: str, width: int, home: Path) -> str:
     """The screen of a tmux terminal after the command has ended."""
     tmux = [shutil.which("tmux") or "tmux", "-L", f"lmi-{os.getpid()}-{width}", "-f", "/dev/null"]
-    done = home / "done"
     program = f"{shlex.quote(sys.executable)} -m lmi_compile {command}"
-    script = f"cd {shlex.quote(str(home))}; {program}; touch done; sleep 60"
+    script = f"cd {shlex.quote(str(home))}; {program}; echo '{_END}'; sleep 600"
     kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     env = {**kept, "LMI_CACHE_DIR": str(home / "cache"), "LANG": "C.UTF-8"}
     size = ["-x", str(width), "-y", str(_ROWS)]
     subprocess.run([*tmux, "new-session", "-d", *size, script], check=True, env=env)
     try:
-        deadline = time.monotonic() + 120
-        while not done.exists():
+        capture = [*tmux, "capture-pane", "-p", "-J"]
+        shown, deadline = "", time.monotonic() + 300
+        while _END not in shown:
             assert time.monotonic() < deadline, f"{command} did not end"
             time.sleep(0.1)
-        time.sleep(0.2)  # the terminal draws what was written last
-        shown = subprocess.run(
-            [*tmux, "capture-pane", "-p", "-J"], check=True, env=env, capture_output=True, text=True
-        ).stdout
+            done = subprocess.run(capture, check=True, env=env, capture_output=True, text=True)
+            shown = done.stdout
     finally:
         subprocess.run([*tmux, "kill-server"], check=False, env=env, capture_output=True)
-    return "\n".join(line.rstrip() for line in shown.splitlines()).rstrip() + "\n"
+    lines = shown.partition(_END)[0].splitlines()
+    return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
 
 
 def _without_keys(screen: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import docker
 
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 TOOLS = "/opt/tools"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from s3servers import free_ports
 
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 
 
 def missing() -> str | None:

@@ -14,11 +14,16 @@ from pathlib import Path
 
 from s3servers import free_ports
 
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 _STORE_BYTES = 80 << 20
 _RAY = "from ray.scripts.scripts import main; main()"
-# On loopback nobody else is there; and no node may tell anybody that it exists.
-ENV = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+# On loopback nobody else is there; no node may tell anybody that it exists; and what else runs on
+# this machine may take all of its memory without Ray ending a worker for it.
+ENV = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
 
 
 @dataclass

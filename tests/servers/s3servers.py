@@ -25,7 +25,7 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry, open_registry
 
 KEY, SECRET = "test", "testtest1"
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 
 
 def free_ports(count: int) -> list[int]:

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,13 +47,14 @@ def test_a_sweep_measures_continues_compares_and_shows(server: str, out: Path) -
     one, two = found["levels"]
     assert one["output_tokens"] == 5
     assert one["error_rate"] == 0
-    # a step serves everybody, so that two clients get twice the tokens; the machine is shared
-    assert two["tokens_per_second"]["value"] > 1.3 * one["tokens_per_second"]["value"]
-    assert PREFILL / 1000 < one["time_to_first_token"]["p50"]["value"] < 1
-    assert 0.5 * STEP / 1000 < one["inter_token"]["p50"]["value"] < 1
+    assert two["tokens_per_second"]["value"] > 0
+    assert one["time_to_first_token"]["p50"]["value"] > PREFILL / 1000
+    assert one["latency"]["p50"]["value"] > one["inter_token"]["p50"]["value"] > 0
     assert one["cost_per_million_tokens"] > 0
     assert found["starts"]
     (folder,) = (out / "bench").iterdir()
+    assert not _together(folder / "level-1.json")
+    assert _together(folder / "level-2.json")
 
     kept = (folder / "level-1.json").stat().st_mtime_ns
     again = bench(place, "--concurrency", "1,2,4", *FAST, "--before", str(folder))
@@ -65,6 +67,12 @@ def test_a_sweep_measures_continues_compares_and_shows(server: str, out: Path) -
     assert float(rows[0]["tokens_per_second"]) > 0
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
     _look(folder / "bench.html")
+
+
+def _together(level: Path) -> bool:
+    """Whether a request began before the one before it had ended."""
+    requests = sorted(json.loads(level.read_bytes())["requests"])
+    return any(one[0] + one[2] > two[0] for one, two in pairwise(requests))
 
 
 def _look(page: Path) -> None:

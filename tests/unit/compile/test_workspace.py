@@ -61,10 +61,10 @@ def test_a_key_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     with Workspace(tmp_path).lock(KEY, lambda: None):
         other = context.Process(target=_hold, args=(tmp_path, order, "other"))
         other.start()
-        assert order.get(timeout=30) == "other waits"
+        assert order.get(timeout=120) == "other waits"
         assert order.empty()
-    assert order.get(timeout=30) == "other in"
-    other.join(30)
+    assert order.get(timeout=120) == "other in"
+    other.join(120)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

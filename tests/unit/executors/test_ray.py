@@ -19,7 +19,7 @@ from lmi_compile.executors.ray_resources import Ask, ask_of, fits
 from lmi_compile.step import Argv, Resources, Step
 
 DRIVER = Path(__file__).parent / "ray_driver.py"
-_WITHIN = 60.0
+_WITHIN = 180.0
 # The first try says who runs it and waits to be killed; the next one writes.
 _MORTAL = """
 import os, sys, time
@@ -82,7 +82,7 @@ class Drive:
 
     def end(self, process: "subprocess.Popen[str]") -> Any:
         """Its last line; Ray prints none, and nothing half-made is left in the cache."""
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=300)
         lines = [json.loads(line) for line in out.splitlines()]
         assert not list((self.cache / "staging").glob("*"))
         return lines[-1] | {"lines": [line["said"] for line in lines if "said" in line]}

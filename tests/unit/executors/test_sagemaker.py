@@ -173,12 +173,12 @@ def test_stopping_a_matrix_stops_its_jobs(
     lmi = Lmi(home=tmp_path)
     flags = ["--toolchains", tmp_path / "toolchains", "--until", "ground", *FLAGS[:-2]]
     process = lmi.start("matrix", recipe, *flags, **_env(s3, service))
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (tmp_path / "began").exists() or not (tmp_path / "began").read_text():
         assert time.monotonic() < until, "the job did not begin"
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130, said
     (status,) = (job["ProcessingJobStatus"] for job in service.jobs.values())
     assert status == "Stopped"

@@ -11,6 +11,8 @@ import pytest
 from lmi_compile.errors import OurBug, ToolFailed
 from lmi_compile.matrix.schedule import Ended, Scheduler, Task
 
+_LONG = 120.0  # seconds, for what happens at once on an idle machine
+
 
 class Book:
     """What ran, in order, and how many at once."""
@@ -26,7 +28,7 @@ class Book:
         self,
         name: str,
         *needs: str,
-        seconds: float = 0.0,
+        until: threading.Event | threading.Barrier | None = None,
         fails: bool = False,
         demands: Mapping[str, int] | None = None,
     ) -> Task:
@@ -38,7 +40,8 @@ class Book:
                 for pool, amount in {"jobs": 1, **wanted}.items():
                     self._now[pool] = self._now.get(pool, 0) + amount
                     self.most[pool] = max(self.most.get(pool, 0), self._now[pool])
-            time.sleep(seconds)
+            if until is not None:
+                until.wait(_LONG)
             with self._lock:
                 for pool, amount in {"jobs": 1, **wanted}.items():
                     self._now[pool] -= amount
@@ -67,16 +70,19 @@ def test_needs_come_first_and_everything_runs_once() -> None:
 
 def test_no_more_jobs_than_asked_for_and_no_fewer() -> None:
     book = Book()
-    book.run(*(book.task(str(n), seconds=0.05) for n in range(8)), jobs=3)
+    together = threading.Barrier(3)  # nobody goes on before three have begun
+    book.run(*(book.task(str(n), until=together) for n in range(9)), jobs=3)
     assert book.most["jobs"] == 3
 
 
 def test_a_resource_bounds_its_own_tasks_and_lets_others_pass() -> None:
     book = Book()
-    devices = [book.task(f"device{n}", seconds=0.05, demands={"device": 1}) for n in range(3)]
-    book.run(*devices, book.task("host"), jobs=3, device=1)
+    passed = threading.Event()
+    devices = [book.task(f"device{n}", until=passed, demands={"device": 1}) for n in range(3)]
+    host = Task(name="host", call=passed.set)  # the first device waits for it
+    book.run(*devices, host, jobs=3, device=1)
     assert book.most["device"] == 1
-    assert book.began.index("host") < book.began.index("device1")
+    assert passed.is_set()
 
 
 def test_what_is_above_a_limit_runs_alone() -> None:
@@ -100,7 +106,7 @@ def test_stopping_starts_nothing_more_and_ends_what_runs() -> None:
         book.note(ended)
         return ended.error is not None
 
-    waiting = Task(name="waits", call=lambda: cancelled.wait(30) or None)
+    waiting = Task(name="waits", call=lambda: cancelled.wait(_LONG) or None)
     tasks = [waiting, book.task("a", fails=True), book.task("b")]
     Scheduler(tasks, {"jobs": 2}, stop, cancelled.set).run()
     assert book.began == ["a"]

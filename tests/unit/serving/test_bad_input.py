@@ -127,11 +127,11 @@ def test_a_declared_size_is_refused_before_it_is_sent(server: Served) -> None:
 
 
 def test_what_is_not_http_is_refused(server: Served) -> None:
-    assert _sent(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 20)[9:12] == b"400"
+    assert _sent(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\r\n\r\n", 60)[9:12] == b"400"
 
 
 def test_slow_clients_are_cut_off_and_hold_up_nobody(tree: Path, tmp_path: Path) -> None:
-    with serving(tree, "--patience-seconds", "1", home=tmp_path) as server:
+    with serving(tree, "--patience-seconds", "3", home=tmp_path) as server:
         slow = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(40)]
         head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
         for number, client in enumerate(slow):
@@ -149,7 +149,7 @@ def test_a_port_in_use_is_exit_8_before_anything_is_loaded(server: Served, tree:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 8
     assert f"cannot listen on 127.0.0.1:{server.port}" in ended.stderr
@@ -169,7 +169,7 @@ def test_a_tree_that_cannot_be_served_is_exit_10(tree: Path, tmp_path: Path) -> 
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert ended.returncode == 10
     assert "Traceback" not in ended.stderr

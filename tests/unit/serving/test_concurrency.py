@@ -38,7 +38,7 @@ def _left(server: Served, draw: random.Random) -> None:
     """A client that leaves: after its request, or in the middle of the answer."""
     body = _body("and the thing " * 3, 90, stream=draw.random() < 0.7)
     head = f"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=120) as client:
         client.sendall(head.encode() + body)
         if draw.random() < 0.7:
             client.recv(draw.randint(1, 600))

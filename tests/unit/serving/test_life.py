@@ -23,7 +23,7 @@ SHORT = {"inputs": "and the thing", "parameters": {"max_new_tokens": 2}}
 @pytest.fixture(scope="module")
 def narrow(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server whose model is slow, with room for three requests and two that wait."""
-    options = ("--queue", "2", "--request-seconds", "3")
+    options = ("--queue", "2", "--request-seconds", "5")
     with serving(tree, *options, home=tmp_path_factory.mktemp("home")) as served:
         yield served
 
@@ -97,9 +97,9 @@ def test_a_full_queue_refuses_at_once_and_a_late_answer_is_a_504(narrow: Served)
         assert (amazon.status, amazon.json()["OriginalStatusCode"]) == (424, 503)
         assert narrow.get("/ping").status == 200
         for thread in threads:
-            thread.join(30)
+            thread.join(60)
     assert [answer.status for answer in answers] == [504] * 5
-    assert "no whole answer within 3 s" in answers[0].json()["error"]
+    assert "no whole answer within 5 s" in answers[0].json()["error"]
     assert narrow.metric("lmi_turned_away_total") == 4
     assert narrow.post("/invocations", SHORT).status == 200
 
@@ -118,7 +118,7 @@ def test_a_stream_that_is_late_says_so_at_its_end(narrow: Served, path: str, mar
         slowed.pause()
         told = response.read()
     connection.close()
-    assert b"no whole answer within 3 s" in told
+    assert b"no whole answer within 5 s" in told
     assert mark in told
     assert narrow.comes_to("lmi_requests_inside", 0)
 
@@ -135,7 +135,7 @@ def test_a_sagemaker_client_hears_of_a_stream_that_failed(narrow: Served) -> Non
         body = json.dumps({**LONG, "stream": True}).encode()
         done = client.invoke_endpoint_with_response_stream(EndpointName="tiny", Body=body)
         slowed.pause()
-        with closing(done["Body"]), pytest.raises(EventStreamError, match="within 3 s") as failed:
+        with closing(done["Body"]), pytest.raises(EventStreamError, match="within 5 s") as failed:
             list(done["Body"])
     assert failed.value.response["Error"]["Code"] == "ModelStreamError"
 
@@ -151,23 +151,23 @@ def test_a_client_that_leaves_frees_its_place(narrow: Served) -> None:
         assert narrow.comes_to("lmi_requests_inside", 5)
         for client in clients:
             client.close()
-        assert narrow.comes_to("lmi_requests_inside", 0, seconds=30)
+        assert narrow.comes_to("lmi_requests_inside", 0)
     assert narrow.metric("lmi_cancelled_total") == cancelled + 5
     assert narrow.post("/invocations", SHORT).status == 200
 
 
 def test_a_worker_that_dies_fails_its_requests_and_is_started_anew(narrow: Served) -> None:
     worker = narrow.worker()
-    with_it, threads = _in_background(narrow, 3, SHORT)
     os.kill(worker, signal.SIGSTOP)
-    time.sleep(0.3)
+    with_it, threads = _in_background(narrow, 3, SHORT)
+    assert narrow.comes_to("lmi_requests_inside", 3)
     os.kill(worker, signal.SIGKILL)
     for thread in threads:
-        thread.join(30)
-    assert {answer.status for answer in with_it} <= {200, 503}
+        thread.join(60)
+    assert {answer.status for answer in with_it} <= {503, 504}
     assert narrow.get("/ping").status == 503
     assert narrow.post("/invocations", SHORT).status == 503
-    assert narrow.comes_to("lmi_restarts_total", 1, seconds=60)
+    assert narrow.comes_to("lmi_restarts_total", 1)
     assert narrow.get("/ping").status == 200
     assert narrow.post("/invocations", SHORT).status == 200
     assert any("the model's process ended with code -9" in line for line in narrow.said)
@@ -192,4 +192,4 @@ def test_sigterm_lets_requests_end_and_takes_no_new_ones(tree: Path, tmp_path: P
         for thread in threads:
             thread.join(60)
         assert [answer.status for answer in answers] == [200] * 5
-        assert server.process.wait(30) == 0
+        assert server.process.wait(120) == 0
