@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmi_artifacts.foreign import parse_json
+
 _ENTRY = re.compile(r"MODULE_(?P<graph>[0-9a-f]{1,20})\+(?P<flags>[0-9a-f]{8})")
 _COMPILER = re.compile(r"neuronxcc-\d+(\.\d+)+\+\w+")
 _GRAPH = "model.hlo_module.pb"
@@ -111,8 +113,8 @@ def flags_keys(text: str) -> frozenset[str]:
         text: `compile_flags.json`.
     """
     try:
-        flags = json.loads(text)
-    except (ValueError, RecursionError):
+        flags = parse_json(text)
+    except ValueError:
         return frozenset()
     if not isinstance(flags, list):
         return frozenset()

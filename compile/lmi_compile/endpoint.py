@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file  # noqa: TID253 - imported by a worker only
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.errors import EnvironmentFault, VerificationFailed
 
 _SECONDS = 300
@@ -72,7 +73,7 @@ def _ask(url: str, text: str, tokens: int) -> Any:  # noqa: ANN401 - it is check
         what = f"the endpoint {url} cannot be asked"
         raise EnvironmentFault(what, str(error), "start it, or name another address") from None
     try:
-        return json.loads(raw)
+        return parse_json(raw)
     except ValueError as error:
         raise VerificationFailed(f"{url} does not answer with JSON", str(error)) from None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lmi_artifacts.errors import ArtifactsError
+from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.registry import Registry
 from lmi_compile.plan import PlannedStep
 
@@ -29,7 +30,7 @@ def fetch(registry: Registry, planned: PlannedStep, out: Path, say: Say) -> bool
         raw = registry.read_record(_name(planned, "index.json"))
         if raw is None:
             return False
-        index = json.loads(raw)
+        index = parse_json(raw)
         if index["format"] != _FORMAT or set(index["files"]) != set(planned.step.outputs):
             say("the registry's golden outputs are of another form: computing them")
             return False
@@ -38,7 +39,7 @@ def fetch(registry: Registry, planned: PlannedStep, out: Path, say: Say) -> bool
                 say(f"the registry's golden {name} is damaged: computing it")
                 _empty(out)
                 return False
-    except (ArtifactsError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ArtifactsError, OSError, ValueError, KeyError, TypeError) as error:
         say(f"no golden outputs from the registry: {error}")
         _empty(out)
         return False

@@ -21,7 +21,9 @@ def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip("no chromium on this machine")
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        opened = play.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox"], timeout=120_000
+        )
         yield opened
         opened.close()
 

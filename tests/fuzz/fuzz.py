@@ -1,7 +1,8 @@
 """Damaged bytes into everything that reads bytes of strangers: `make fuzz`.
 
-Each reader runs in a child with bounded memory; each input has a few seconds. An input is wrongly
-handled when the reader raises anything it does not raise on purpose, takes too long, or dies.
+Each reader runs in a child with bounded memory; each input has a few seconds of CPU. An input is
+wrongly handled when the reader raises anything it does not raise on purpose, takes too long, or
+dies.
 The last line counts; inputs that did harm are kept in `out/fuzz/`.
 """
 
@@ -27,7 +28,8 @@ from doors import doors
 from mutate import damaged
 from readers import Target, readers
 
-_SECONDS = 5.0
+_SECONDS = 5.0  # of CPU
+_WAITED = 120.0  # by the clock, which goes on while other programs run
 _MEMORY = 1 << 30
 _KEPT = Path("out/fuzz")
 _EVERY = 20
@@ -78,7 +80,7 @@ def fuzz_one(target: Target, count: int, seed: int, scratch: Path) -> Tally:
         place.mkdir()
         tally.inputs += 1
         try:
-            with _within(_SECONDS):
+            with _within(_SECONDS, _WAITED):
                 target.read(raw, place)
             tally.read += 1
         except target.refuses:
@@ -104,16 +106,19 @@ def _keep(tally: Tally, target: Target, number: int, raw: bytes, why: str) -> No
 
 
 @contextmanager
-def _within(seconds: float) -> Iterator[None]:
+def _within(seconds: float, waited: float) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise _TooLongError
 
+    signal.signal(signal.SIGPROF, stop)
     signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, waited)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

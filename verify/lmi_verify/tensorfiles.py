@@ -1,6 +1,5 @@
 """JSON and tensor files of a probe: what is wrong with them is collected and told at once."""
 
-import json
 from pathlib import Path
 from typing import TypeAlias
 
@@ -9,7 +8,7 @@ import numpy.typing as npt  # noqa: TID253 - as above
 from safetensors import SafetensorError, safe_open  # noqa: TID253 - as above
 
 from lmi_verify.errors import Malformed, OutputsUnusable
-from lmi_verify.jsonread import Reader
+from lmi_verify.jsonread import Reader, parse_json
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.int64]
@@ -25,7 +24,7 @@ def read_json(path: Path, owner: str = "") -> Reader:
     if not path.is_file():
         raise OutputsUnusable((f"{name} is missing",))
     try:
-        content = Reader(json.loads(path.read_bytes()), path.name)
+        content = Reader(parse_json(path.read_bytes()), path.name)
         version = content.get("format")
     except (ValueError, Malformed) as error:
         raise OutputsUnusable((f"{name}: {error}",)) from error

@@ -3,14 +3,13 @@
 Light: the pipeline, the console and the registry read verdicts without numpy.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from lmi_verify.errors import Malformed
-from lmi_verify.jsonread import JSONValue, Reader
+from lmi_verify.jsonread import JSONValue, Reader, parse_json
 from lmi_verify.measurements import (
     METRICS,
     Direction,
@@ -167,8 +166,8 @@ def parse(raw: str | bytes) -> Verdict:
         Malformed: It is no verdict of a known format.
     """
     try:
-        loaded = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        loaded = parse_json(raw)
+    except ValueError as error:
         where = "verdict"
         raise Malformed(where, "JSON", raw) from error
     return from_json(loaded)

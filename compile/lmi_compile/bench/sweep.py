@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmi_artifacts.digest import canonical_json, digest_bytes
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.bench.figures import knee, level_figures
 from lmi_compile.client.invoking import request_body, translated
 from lmi_compile.client.pieces import documents, piece_of
@@ -198,7 +199,7 @@ def report(
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a file that `write_json` wrote; None where there is none."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        found: dict[str, Any] = parse_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

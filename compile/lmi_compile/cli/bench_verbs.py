@@ -1,12 +1,12 @@
 """The verb that measures what is served: bench."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.trust import now_text
 from lmi_compile.bench.compare import compare as compare_runs
 from lmi_compile.bench.prompts import make_prompts
@@ -127,7 +127,7 @@ def _asked(target: Target, flags: Mapping[str, Any], counted_by: str) -> Asked:
     parameters = {"do_sample": False} if not target.where.endswith("/completions") else {}
     if flags["parameters"] is not None:
         try:
-            parameters = json.loads(flags["parameters"])
+            parameters = parse_json(flags["parameters"])
         except ValueError as error:
             raise click.UsageError(f"--parameters: is not JSON: {error}") from None
         if not isinstance(parameters, dict):

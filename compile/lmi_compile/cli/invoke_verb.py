@@ -1,6 +1,5 @@
 """The verb that asks what is served: invoke."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import click
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
 from lmi_compile.client.invoking import Answer, invoke_all
 from lmi_compile.client.retries import Retries
@@ -128,7 +128,7 @@ def _parameters(text: str | None, max_new_tokens: int | None) -> dict[str, JSONV
     found: dict[str, JSONValue] = {}
     if text is not None:
         try:
-            found = json.loads(text)
+            found = parse_json(text)
         except ValueError as error:
             raise click.UsageError(f"--parameters: is not JSON: {error}") from None
         if not isinstance(found, dict):

@@ -1,6 +1,5 @@
 """`lmi-compile report`: an artifact's verdict as a page, as Markdown, as JUnit."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from lmi_compile.cli.options import read_settings, registry_of, settings_options
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_verify.errors import Malformed
-from lmi_verify.jsonread import Reader
+from lmi_verify.jsonread import Reader, parse_json
 from lmi_verify.verdict import Verdict, from_json
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -78,7 +77,7 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
     if path.is_file():
         try:
             raw = path.read_bytes()
-            return _named_after(path.absolute().parent), Reader(json.loads(raw), "verdict")
+            return _named_after(path.absolute().parent), Reader(parse_json(raw), "verdict")
         except OSError as error:
             raise EnvironmentFault(f"{path} cannot be read", str(error)) from error
         except ValueError as error:

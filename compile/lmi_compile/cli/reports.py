@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.console import Console
 
 Told: TypeAlias = "tuple[str, Mapping[str, JSONValue] | Exception]"
@@ -90,6 +91,6 @@ def write_junit(console: Console, path: Path | None, told: Sequence[Told]) -> No
 
 def _generated_text(response: str) -> str:
     try:
-        return json.dumps(json.loads(response)["generated_text"], ensure_ascii=False)
+        return json.dumps(parse_json(response)["generated_text"], ensure_ascii=False)
     except (ValueError, KeyError, TypeError):
         return response

@@ -4,10 +4,11 @@ Shapes: DJL Serving's LMI output schema (`{"token": {...}}` lines, the last with
 and `details`; `{"generated_text": ...}` unstreamed) and OpenAI's (`choices`, delta or whole).
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from lmi_artifacts.foreign import parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,8 @@ def _document(line: bytes) -> Iterator[dict[str, Any]]:
     if not text or text == b"[DONE]" or text.startswith((b":", b"event:", b"id:")):
         return
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except ValueError:
         shown = text[:200].decode("utf-8", "replace")
         yield {"error": f"the answer has a line that is not JSON: {shown}"}
         return

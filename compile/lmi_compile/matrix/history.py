@@ -9,7 +9,6 @@ in the registry all the same, and the next run finds it.
 """
 
 import gzip
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue, canonical_json
 from lmi_artifacts.errors import ArtifactsError
+from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.registry import Registry
 from lmi_compile.cache import differences, flatten
 from lmi_compile.matrix.outcome import GREEN, Outcome
@@ -150,8 +150,8 @@ def changed_fields(
 def _readable(registry: Registry, names: Iterable[str]) -> Iterator[Run]:
     for name in names:
         try:
-            run = json.loads(registry.read_record(name) or b"")
-        except (ValueError, RecursionError):
+            run = parse_json(registry.read_record(name) or b"")
+        except ValueError:
             continue
         if isinstance(run, dict) and run.get("format") == FORMAT:
             yield run
@@ -183,8 +183,8 @@ def _plan_bytes(plan: Plan) -> bytes:
 def _remembered(registry: Registry, plan_key: str) -> dict[str, JSONValue] | None:
     data = registry.read_record(plan_name(plan_key))
     try:
-        found = json.loads(gzip.decompress(data)) if data else None
-    except (OSError, EOFError, ValueError, RecursionError):
+        found = parse_json(gzip.decompress(data)) if data else None
+    except (OSError, EOFError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -1,7 +1,6 @@
 """The no-JIT proof: one watched run, judged; one plain run, timed; one as a stranger."""
 
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.properties import PROPERTIES_NAME, parse_properties
 from lmi_compile.proof import tables
 from lmi_compile.proof.policy import Findings, ScratchFile, judge
@@ -156,7 +156,7 @@ def _checked(ranks: int) -> tuple[str, ...]:
 def _further_ranks(tree: Path) -> int:
     """How many processes beside the handler's own the tree's runtime.json tells of."""
     try:
-        told = json.loads((tree / "runtime.json").read_bytes())
+        told = parse_json((tree / "runtime.json").read_bytes())
         return max(0, int(told["model"]["tensor_parallel_degree"]) - 1)
     except (OSError, ValueError, KeyError, TypeError):
         return 0

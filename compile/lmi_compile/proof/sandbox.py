@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.proof.policy import Bounds
 from lmi_compile.proof.tables import TRACED
 
@@ -278,7 +279,7 @@ def _lines(file: IO[bytes]) -> list[dict[str, JSONValue]]:
     found: list[dict[str, JSONValue]] = []
     for line in file.read().splitlines():
         with suppress(ValueError):
-            value = json.loads(line)
+            value = parse_json(line)
             if isinstance(value, dict):
                 found.append(value)
     return found

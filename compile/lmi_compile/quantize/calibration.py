@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.errors import EnvironmentFault, ModelFault
 
 BUILT_IN = "python-language-reference"
@@ -92,8 +93,8 @@ def _directory(directory: Path) -> Iterator[str]:
 
 def _text(line: str, where: str) -> object:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(line)
+    except ValueError as error:
         what = f"the calibration file {where} is not JSON"
         raise ModelFault(what, str(error), 'write {"text": "..."} a line') from error
     return found.get("text") if isinstance(found, dict) else None

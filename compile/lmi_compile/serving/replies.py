@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request  # noqa: TID253 - `serve` alone imports this module
 
+from lmi_artifacts.foreign import parse_json
 from lmi_compile.serving.engine import Engine, Event
 from lmi_compile.serving.limits import Refused
 
@@ -159,8 +160,8 @@ def decoded(body: bytes) -> Any:  # noqa: ANN401 - JSON from anybody, checked fi
         Refused: It is not JSON.
     """
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
+        return parse_json(body)
+    except ValueError as error:
         raise Refused(400, f"the body is not JSON ({error})") from error
 
 

@@ -10,6 +10,7 @@ from jinja2 import TemplateError  # noqa: TID253 - `serve` alone imports this mo
 from jinja2.ext import loopcontrols  # noqa: TID253 - the same
 from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: TID253 - the same
 
+from lmi_artifacts.foreign import read_object
 from lmi_compile.errors import ModelFault
 from lmi_compile.serving.limits import Refused
 
@@ -29,7 +30,7 @@ class ChatTemplate:
         Raises:
             ModelFault: The template is not Jinja.
         """
-        described = _described(tree)
+        described = read_object(tree / "tokenizer_config.json")
         self._tokens = {name: _token(described.get(name)) for name in _TOKENS}
         text = _text(tree, described)
         environment = ImmutableSandboxedEnvironment(
@@ -60,12 +61,6 @@ class ChatTemplate:
             raise Refused(
                 400, f"the model's chat template refuses the messages: {error}"
             ) from error
-
-
-def _described(tree: Path) -> dict[str, Any]:
-    path = tree / "tokenizer_config.json"
-    found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-    return found
 
 
 def _text(tree: Path, described: Mapping[str, Any]) -> str | None:

@@ -78,7 +78,9 @@ def _together(level: Path) -> bool:
 def _look(page: Path) -> None:
     """Headless Chromium: nothing is fetched, nothing is wider than the screen, charts are there."""
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        browser = play.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"], timeout=120_000
+        )
         for width in (1280, 390):
             tab = browser.new_page(viewport={"width": width, "height": 800})
             asked: list[str] = []

@@ -30,7 +30,7 @@ def server() -> Iterator[str]:
 def ask(url: str, prompts: list[str], **changes: Any) -> list[Answer]:
     options: dict[str, Any] = {"stream": True, "concurrency": 1, "retries": Retries(times=0)}
     heard = changes.pop("heard", lambda _: None)
-    target = Target(kind="url", where=url, timeout_seconds=10)
+    target = Target(kind="url", where=url, timeout_seconds=60)
     parameters = changes.pop("parameters", {"max_new_tokens": 4})
     return list(invoke_all(target, prompts, parameters, heard=heard, **{**options, **changes}))
 
@@ -77,7 +77,7 @@ def test_an_answer_that_breaks_off_is_not_asked_for_twice() -> None:
 
 
 def test_a_request_that_is_wrong_is_the_callers_fault(server: str) -> None:
-    transport = HttpTransport(f"{server}/invocations", timeout_seconds=5)
+    transport = HttpTransport(f"{server}/invocations", timeout_seconds=60)
     with pytest.raises(Refused, match="not JSON") as refused:
         list(ask_again(transport, b"{", Retries(times=5, sleep=pytest.fail)))
     assert refused.value.status == 400
@@ -99,7 +99,7 @@ def test_a_server_that_came_up_answers(server: str) -> None:
 
 def test_a_server_that_closed_between_requests_is_connected_to_again() -> None:
     with streaming() as url:
-        transport = HttpTransport(f"{url}/invocations", timeout_seconds=5)
+        transport = HttpTransport(f"{url}/invocations", timeout_seconds=60)
         assert list(transport.ask(request_body("a", {}, stream=True)))
         port = url.rpartition(":")[2]
     with streaming("--port", port):

@@ -46,7 +46,7 @@ def said() -> list[str]:
 @pytest.fixture
 def service(state: SageMaker, said: list[str]) -> Service:
     assert state.requests == []
-    return connect("us-east-1", said.append, poll_seconds=0.01, wait_seconds=20)
+    return connect("us-east-1", said.append, poll_seconds=0.01, wait_seconds=120)
 
 
 def planned(manifest: Manifest, **changes: Any) -> Deployment:

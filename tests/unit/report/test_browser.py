@@ -27,7 +27,9 @@ class Opened:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=_CHROMIUM, args=["--no-sandbox"])
+        browser = started.chromium.launch(
+            executable_path=_CHROMIUM, args=["--no-sandbox"], timeout=120_000
+        )
         yield browser
         browser.close()
 

@@ -229,6 +229,7 @@ def truncated(path: Path) -> None:
         (lambda out: (out / "outputs.json").unlink(), "missing"),
         (lambda out: (out / "outputs.json").write_text("[]"), "an object"),
         (lambda out: (out / "outputs.json").write_text('{"format": 3}'), "format 3"),
+        (lambda out: (out / "outputs.json").write_text("[" * 100_000), "nested too deeply"),
     ],
 )
 def test_broken_files_are_infeasible(
