@@ -19,6 +19,7 @@ from lmi_artifacts.digest import JSONValue, digest_json
 from lmi_compile.backends.aoti import constants as constants_of
 from lmi_compile.backends.aoti import (
     export,
+    few_rows,
     inductor,
     linears,
     quantised,
@@ -98,13 +99,14 @@ def _compile(
     """One graph after the other, so that memory holds one compilation."""
     constants = constants_of.Constants()
     names = constants_of.checkpoint_names(model)
+    few_rows.build(scratch / "kernels", job.target.march)
     for graph, rows in _graphs(job.shapes.batch).items():
         linears.set_rows(model, rows)
         with stage(f"{graph}: exporting"):
             exported = _export(model, job.shapes, rows)
         library = scratch / graph / "model.so"
         with stage(f"{graph}: compiling"):
-            inductor.compile_to(exported, library, job.target)
+            inductor.compile_to(exported, library, job.target, scratch / "kernels")
         constants.add(graph, exported, library, names)
         (kept / graph).mkdir(parents=True)
         shutil.copyfile(library, kept / graph / "model.so")

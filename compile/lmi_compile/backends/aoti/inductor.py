@@ -10,6 +10,7 @@ import torch  # noqa: TID253 - imported by the compile worker only
 from torch._inductor import config  # noqa: TID253 - the same
 from torch._inductor import cpu_vec_isa as sets  # noqa: TID253 - the same
 
+from lmi_compile.backends.aoti import few_rows
 from lmi_compile.backends.aoti.export import Exported
 from lmi_compile.errors import EnvironmentFault, ToolFailed
 
@@ -90,8 +91,14 @@ def require_compiler() -> str:
     return told.stdout.splitlines()[0]
 
 
-def compile_to(exported: Exported, library: Path, target: Target) -> None:
+def compile_to(exported: Exported, library: Path, target: Target, kernels: Path) -> None:
     """Compiles a traced graph to the shared library at `library`.
+
+    Args:
+        exported: the graph.
+        library: where it goes.
+        target: what it may use of a processor.
+        kernels: where `few_rows.build` was.
 
     Raises:
         ToolFailed: Inductor or the C++ compiler failed.
@@ -103,7 +110,7 @@ def compile_to(exported: Exported, library: Path, target: Target) -> None:
             torch._inductor.aot_compile(  # noqa: SLF001 - AOTInductor has no public entry
                 graph,
                 exported.example,
-                options=target.options(library),
+                options={**target.options(library), **few_rows.options(kernels)},
             )
     except Exception as error:
         what = "AOTInductor could not compile the graph"

@@ -3,8 +3,9 @@
 One row (decode, batch 1): a sum. The BLAS matmul runs on one thread there and moves half of the
 memory's bandwidth; of a reduction, Inductor generates the loop itself, parallel over the output
 rows and fused with its neighbours (measured: 1.75 times faster decode at 2 threads, float32).
-More rows: a float32 matmul, whatever the type of the weights. A bfloat16 matmul is 8 times slower
-than that on a processor without AVX512_BF16 (measured, 256 x 576 x 1536).
+A few rows (decode of several sequences): our own kernel, which reads the weights once, as they
+are stored. Many rows: a float32 matmul, whatever the type of the weights. A bfloat16 matmul is 8
+times slower than that on a processor without AVX512_BF16 (measured, 256 x 576 x 1536).
 The parameters stay the same tensors under the same names.
 """
 
@@ -12,6 +13,8 @@ from typing import Literal
 
 import torch  # noqa: TID253 - imported by the compile worker only
 from transformers import PreTrainedModel  # noqa: TID253 - the same
+
+from lmi_compile.backends.aoti.few_rows import few_rows
 
 Rows = Literal["one", "few", "many"]
 
@@ -52,11 +55,15 @@ class FloatLinear(GraphLinear):
         self.bias: torch.nn.Parameter | None = linear.bias
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """See the module's text for the two ways."""
+        """See the module's text for the three ways."""
         bias = None if self.bias is None else self.bias.float()
-        if self.rows != "one":
+        if self.rows == "many":
             return torch.nn.functional.linear(x.float(), self.weight.float(), bias)
-        out = (x.float().reshape(1, -1) * self.weight.float()).sum(-1)
+        rows = x.float().reshape(-1, x.shape[-1])
+        if self.rows == "few":
+            out = few_rows(rows, self.weight)
+        else:
+            out = (rows * self.weight.float()).sum(-1)
         if bias is not None:
             out = out + bias
         return out.reshape(*x.shape[:-1], self.weight.shape[0])

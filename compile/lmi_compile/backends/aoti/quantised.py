@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch  # noqa: TID253 - imported by the compile worker only
 from transformers import PreTrainedModel  # noqa: TID253 - the same
 
+from lmi_compile.backends.aoti.few_rows import few_rows
 from lmi_compile.backends.aoti.forms import GROUP, Form
 from lmi_compile.backends.aoti.linears import FloatLinear, GraphLinear
 from lmi_compile.errors import Unsupported
@@ -50,20 +51,15 @@ class _Quantised(GraphLinear):
 class Int8Linear(_Quantised):
     """8-bit weights, float activations.
 
-    Few rows go through the kernel that reads 8-bit weights (activations in bfloat16, sums in
-    float32): decode is bound by memory. Many rows go through a float32 matmul of the weights'
-    whole numbers, which costs less than that kernel with many rows.
+    Few rows go through our kernel that reads 8-bit weights: decode is bound by memory. Many rows
+    go through a float32 matmul of the weights' whole numbers, which costs less with many rows.
     """
 
     weight: torch.Tensor
-    ones: torch.Tensor
 
     def __init__(self, linear: torch.nn.Linear, *, head: bool = False) -> None:
         super().__init__(linear, to_float32=head)
         self.head = head
-        # The kernel's own scales would have to be bfloat16, which is too coarse.
-        ones = torch.ones(self.out, dtype=torch.bfloat16)
-        self.register_buffer("ones", ones, persistent=False)
         self.register_buffer("weight", torch.empty(self.out, self.width, dtype=torch.int8))
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
@@ -71,7 +67,7 @@ class Int8Linear(_Quantised):
         if self.rows == "many" and not self.head:
             out = torch.nn.functional.linear(x.float(), self.weight.float())
         else:
-            out = torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.ones).float()  # noqa: SLF001 - the op has no public name
+            out = few_rows(x.float(), self.weight)
         return out * self.weight_scale
 
 

@@ -144,6 +144,7 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
                 "required_cpu_flags": list(cpu.required_flags),
                 "draft": order.draft,
             },
+            data=(f"{_BACKEND}.kernels",),
         ),
         needs=() if architecture is not None else ("model",),
         outputs=("graphs.json", "constants.safetensors"),

@@ -1,0 +1,1 @@
+"""C++ that is linked into compiled graphs."""
