@@ -75,34 +75,31 @@ inline float sum(Floats lanes) {
   return each[0];
 }
 
-// R rows of the weight with M rows of x: R * M accumulators, every load used for several products.
-template <typename W, int M, int R>
-void tile(const float* x, const W* weight, float* y, int64_t n, int64_t k) {
-  Floats sums[R][M] = {};
+// One row of the weight with M rows of x. Few rows of x leave registers for several sums of each,
+// so that the additions do not wait for one another.
+template <typename W, int M>
+void one_row(const float* x, const W* weight, float* y, int64_t n, int64_t k) {
+  constexpr int kSums = M == 1 ? 4 : M <= 4 ? 2 : 1;
+  Floats sums[kSums][M] = {};
   int64_t at = 0;
-  for (; at + kLanes <= k; at += kLanes) {
-    Floats w[R];
-    for (int r = 0; r < R; ++r) w[r] = load(weight + r * k + at);
-    for (int m = 0; m < M; ++m) {
-      const Floats row = load(x + m * k + at);
-      for (int r = 0; r < R; ++r) sums[r][m] += w[r] * row;
+  for (; at + kSums * kLanes <= k; at += kSums * kLanes)
+    for (int s = 0; s < kSums; ++s) {
+      const int64_t here = at + s * kLanes;
+      const Floats w = load(weight + here);
+      for (int m = 0; m < M; ++m) sums[s][m] += w * load(x + m * k + here);
     }
+  for (int m = 0; m < M; ++m) {
+    for (int s = 1; s < kSums; ++s) sums[0][m] += sums[s][m];
+    float total = sum(sums[0][m]);
+    for (int64_t rest = at; rest < k; ++rest) total += one(weight + rest) * x[m * k + rest];
+    y[m * n] = total;
   }
-  for (int r = 0; r < R; ++r)
-    for (int m = 0; m < M; ++m) {
-      float total = sum(sums[r][m]);
-      for (int64_t rest = at; rest < k; ++rest) total += one(weight + r * k + rest) * x[m * k + rest];
-      y[m * n + r] = total;
-    }
 }
 
 template <typename W, int M>
 void rows_of(const float* x, const W* weight, float* y, int64_t first, int64_t last, int64_t n,
              int64_t k) {
-  constexpr int R = M <= 2 ? 4 : M <= 4 ? 2 : 1;
-  int64_t at = first;
-  for (; at + R <= last; at += R) tile<W, M, R>(x, weight + at * k, y + at, n, k);
-  for (; at < last; ++at) tile<W, M, 1>(x, weight + at * k, y + at, n, k);
+  for (int64_t at = first; at < last; ++at) one_row<W, M>(x, weight + at * k, y + at, n, k);
 }
 
 template <typename W>
