@@ -61,7 +61,7 @@ class FloatLinear(GraphLinear):
             return torch.nn.functional.linear(x.float(), self.weight.float(), bias)
         rows = x.float().reshape(-1, x.shape[-1])
         if self.rows == "few":
-            out = few_rows(rows, self.weight)
+            out: torch.Tensor = few_rows(rows, self.weight)
         else:
             out = (rows * self.weight.float()).sum(-1)
         if bias is not None:
