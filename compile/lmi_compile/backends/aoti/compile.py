@@ -99,20 +99,26 @@ def _compile(
     """One graph after the other, so that memory holds one compilation."""
     constants = constants_of.Constants()
     names = constants_of.checkpoint_names(model)
-    few_rows.build(scratch / "kernels", job.target.march)
+    kernels = None
+    if _calls_kernel(model, job.shapes.batch):
+        kernels = few_rows.build(scratch / "kernels", job.target.march)
     for graph, rows in _graphs(job.shapes.batch).items():
         linears.set_rows(model, rows)
         with stage(f"{graph}: exporting"):
             exported = _export(model, job.shapes, rows)
         library = scratch / graph / "model.so"
         with stage(f"{graph}: compiling"):
-            inductor.compile_to(exported, library, job.target, scratch / "kernels")
+            inductor.compile_to(exported, library, job.target, kernels)
         constants.add(graph, exported, library, names)
         (kept / graph).mkdir(parents=True)
         shutil.copyfile(library, kept / graph / "model.so")
         del exported
         gc.collect()
     return constants
+
+
+def _calls_kernel(model: transformers.PreTrainedModel, batch: int) -> bool:
+    return batch > 1 or any(isinstance(each, quantised.Int8Linear) for each in model.modules())
 
 
 def _graphs(batch: int) -> dict[str, linears.Rows]:

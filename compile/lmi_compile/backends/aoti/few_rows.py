@@ -39,8 +39,11 @@ def _shape(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
 
 
-def build(folder: Path, march: str) -> None:
-    """Compile the kernel for `march` to a static library in `folder`.
+def build(folder: Path, march: str) -> Path:
+    """Compiles the kernel for `march` to a static library in `folder`.
+
+    Returns:
+        `folder`.
 
     Raises:
         ToolFailed: the compiler failed.
@@ -57,6 +60,7 @@ def build(folder: Path, march: str) -> None:
         if told.returncode != 0:
             what = f"{argv[0]} could not build the kernel {_SOURCE.name}"
             raise ToolFailed(what, told.stderr.strip(), "see the step's log")
+    return folder
 
 
 def options(folder: Path) -> dict[str, object]:

@@ -91,26 +91,29 @@ def require_compiler() -> str:
     return told.stdout.splitlines()[0]
 
 
-def compile_to(exported: Exported, library: Path, target: Target, kernels: Path) -> None:
+def compile_to(
+    exported: Exported, library: Path, target: Target, kernels: Path | None = None
+) -> None:
     """Compiles a traced graph to the shared library at `library`.
 
     Args:
         exported: the graph.
         library: where it goes.
         target: what it may use of a processor.
-        kernels: where `few_rows.build` was.
+        kernels: where `few_rows.build` was, for a graph that calls the kernel.
 
     Raises:
         ToolFailed: Inductor or the C++ compiler failed.
     """
     library.parent.mkdir(parents=True, exist_ok=True)
     graph = exported.program.module(check_guards=False)
+    linked = few_rows.options(kernels) if kernels is not None else {}
     try:
         with torch.no_grad():
             torch._inductor.aot_compile(  # noqa: SLF001 - AOTInductor has no public entry
                 graph,
                 exported.example,
-                options={**target.options(library), **few_rows.options(kernels)},
+                options={**target.options(library), **linked},
             )
     except Exception as error:
         what = "AOTInductor could not compile the graph"

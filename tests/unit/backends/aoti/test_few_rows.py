@@ -31,12 +31,12 @@ def test_every_shape_and_type_is_right(tmp_path: Path) -> None:
             weight = torch.randn(out, width) * 40
             weights.append(weight.round().clamp(-127, 127).to(dtype))
             xs.append(torch.randn(rows, width))
-    few_rows.build(tmp_path / "kernels", "x86-64-v3")
+    kernels = few_rows.build(tmp_path / "kernels", "x86-64-v3")
     given = (xs, weights)
     exported = Exported(program=export(Products(), given), example=given)  # type: ignore[arg-type]  # its type is a decoder's
     library = tmp_path / "graph" / "model.so"
     target = inductor.Target(march="x86-64-v3", simdlen=256)
-    inductor.compile_to(exported, library, target, tmp_path / "kernels")
+    inductor.compile_to(exported, library, target, kernels)
     runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)
     for x, weight, found in zip(xs, weights, runner.run([*xs, *weights]), strict=True):
         expected = x.double() @ weight.double().T
