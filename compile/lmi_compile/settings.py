@@ -18,6 +18,7 @@ _NAMES = (
     "pull",
     "container_mounts",
     "ray_address",
+    "ray_store",
     "sagemaker_role",
     "sagemaker_prefix",
     "sagemaker_poll_seconds",
@@ -39,6 +40,8 @@ class Settings:
         pull: an image that is not here is fetched.
         container_mounts: further folders that a container may read.
         ray_address: of the cluster; None lets Ray find one.
+        ray_store: a registry's URL, for outputs of steps to travel through; None: every node
+            mounts the cache.
         sagemaker_role: the role that a job runs as.
         sagemaker_prefix: where in S3 a job's inputs and outputs go.
         sagemaker_poll_seconds: between two looks at a job.
@@ -53,6 +56,7 @@ class Settings:
     pull: bool = False
     container_mounts: tuple[Path, ...] = ()
     ray_address: str | None = None
+    ray_store: str | None = None
     sagemaker_role: str | None = None
     sagemaker_prefix: str | None = None
     sagemaker_poll_seconds: float = 15.0
@@ -89,6 +93,7 @@ def load_settings(
         pull=_flag(values, "pull"),
         container_mounts=_folders(values.get("container_mounts")),
         ray_address=_text(values, "ray_address"),
+        ray_store=_text(values, "ray_store"),
         sagemaker_role=_text(values, "sagemaker_role"),
         sagemaker_prefix=_text(values, "sagemaker_prefix"),
         sagemaker_poll_seconds=_seconds(values, "sagemaker_poll_seconds", 15.0),

@@ -44,6 +44,11 @@ class Staging:
     log: Path
 
     @property
+    def key(self) -> str:
+        """Of the step, where a workspace made the directory."""
+        return self.root.name.partition(".")[0]
+
+    @property
     def tmp(self) -> Path:
         """A scratch directory, empty at first and gone afterwards."""
         return self.root / "tmp"
@@ -63,6 +68,11 @@ class Staging:
         self.out.mkdir(parents=True)
         self.tmp.mkdir()
         return self
+
+
+def key_of(out: Path) -> str:
+    """The key of the finished step whose output directory this is."""
+    return out.parent.name
 
 
 class Workspace:

@@ -28,11 +28,19 @@ ENV = {
 
 @dataclass
 class Cluster:
-    """Running nodes by name; the head is called head."""
+    """Running nodes by name; the head is called head. Each has a cache of its own.
+
+    Attributes:
+        home: the cluster's files.
+        address: the head's.
+        env: variables of every node.
+        hidden: a folder that is empty for the nodes, as on another machine.
+    """
 
     home: Path
     address: str
     env: Mapping[str, str]
+    hidden: Path | None = None
     nodes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def add(self, name: str, cpus: int, resources: str = "{}", gpus: int = 0) -> None:
@@ -45,6 +53,10 @@ class Cluster:
             "head", "--head", "--port", port, "--include-dashboard", "false",
             "--temp-dir", str(self.home), cpus=cpus,
         )  # fmt: skip
+
+    def cache(self, name: str) -> Path:
+        """Of a node."""
+        return self.home / f"cache-{name}"
 
     def kill(self, name: str) -> None:
         """Kill a node: all of its processes, at once."""
@@ -64,11 +76,12 @@ class Cluster:
         log = self.home / f"{name}.log"
         with log.open("wb") as out:
             self.nodes[name] = subprocess.Popen(
-                [sys.executable, "-c", _RAY, "start", *arguments,
+                [*self._elsewhere(), sys.executable, "-c", _RAY, "start", *arguments,
                  "--node-ip-address", "127.0.0.1", "--block", "--num-cpus", str(cpus),
                  "--num-gpus", str(gpus), "--resources", resources,
                  "--object-store-memory", str(_STORE_BYTES), "--disable-usage-stats"],
-                env={**os.environ, **self.env}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                env={**os.environ, **self.env, "LMI_CACHE_DIR": str(self.cache(name))},
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,
             )  # fmt: skip
         until = time.monotonic() + _START_SECONDS
@@ -77,13 +90,19 @@ class Cluster:
                 raise RuntimeError(log.read_text(errors="replace")[-2000:])
             time.sleep(0.1)
 
+    def _elsewhere(self) -> list[str]:
+        if self.hidden is None:
+            return []
+        script = 'mount -t tmpfs none "$0" && exec "$@"'
+        return ["unshare", "--mount", "sh", "-c", script, str(self.hidden)]
+
 
 @contextmanager
-def ray_cluster() -> Iterator[Cluster]:
+def ray_cluster(hidden: Path | None = None) -> Iterator[Cluster]:
     """A head with 2 cores; every process of every node is gone afterwards."""
     home = Path(tempfile.mkdtemp(prefix="lmiray"))
     (port,) = free_ports(1)
-    cluster = Cluster(home, f"127.0.0.1:{port}", ENV)
+    cluster = Cluster(home, f"127.0.0.1:{port}", ENV, hidden)
     try:
         cluster.head(cpus=2)
         yield cluster

@@ -33,6 +33,7 @@ _EXECUTOR = (
         help="A further folder that containers may read.",
     ),
     click.option("--ray-address", metavar="HOST:PORT", help="The Ray cluster."),
+    click.option("--ray-store", metavar="URL", help="Registry that carries its steps' outputs."),
     click.option("--sagemaker-role", metavar="ARN", help="The role that SageMaker jobs run as."),
     click.option("--sagemaker-prefix", metavar="S3URL", help="Where SageMaker jobs keep files."),
 )

@@ -1,21 +1,20 @@
 """The Ray executor: a step runs on the node of an existing cluster that has its hardware.
 
-What a step writes goes from the node into the cache, which all nodes share; nothing of it passes
-through this process. Each try has a directory of its own in the step's staging directory, so that
-a node that is dead, or only thought to be, cannot write into what another try makes. The lock on
-the step's key is held here, as with every executor: whatever machines take part, a step is built
-once. When this process dies, Ray ends its tasks; started again, it finds what has finished.
+What a step writes goes from the node into the cache, which all nodes mount, or into a registry
+that all of them reach (`ray_ways`); nothing of it is handed through Ray. Each try has a directory
+of its own, so that a node that is dead, or only thought to be, cannot write into what another try
+makes. The lock on the step's key is held here, as with every executor: whatever machines take
+part, a step is built once. When this process dies, Ray ends its tasks; started again, it finds
+what has finished.
 """
 
-import shutil
 import signal
 import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ from lmi_compile.errors import (
 from lmi_compile.executors import ray_task
 from lmi_compile.executors.local import run_step
 from lmi_compile.executors.ray_resources import Ask, ask_of, describe, fits
+from lmi_compile.executors.ray_ways import Way, way_of
 from lmi_compile.executors.running import Running
-from lmi_compile.place import expected_of
 from lmi_compile.plan import Plan
 from lmi_compile.settings import Settings
 from lmi_compile.step import Step
@@ -59,7 +58,7 @@ class RayCluster:
     """The executor.
 
     Attributes:
-        settings: the cluster's address, and what its nodes run steps with.
+        settings: the cluster's address, what its nodes run steps with, and how outputs travel.
         running: lets another thread end its tasks.
         tries: how often a step is tried when its node or its process dies, or says try again.
     """
@@ -67,6 +66,10 @@ class RayCluster:
     settings: Settings
     running: Running = field(default_factory=Running)
     tries: int = _TRIES
+    way: Callable[[Staging, Callable[[str], None]], Way] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "way", way_of(self.settings))
 
     def prepare(self, plan: Plan) -> None:
         """Hold that the cluster answers and has a node for every step.
@@ -98,6 +101,8 @@ class RayCluster:
                 offline=self.settings.offline,
                 running=self.running,
             )
+        if self.way(staging, on_line).made():
+            return {"executor": "none: from the registry"}
         self._connect()
         for number in range(1, self.tries):
             try:
@@ -125,30 +130,23 @@ class RayCluster:
     ) -> Mapping[str, JSONValue]:
         nodes = _nodes()
         ask = ask_of(step, nodes)
-        place = Staging.at(staging.root / f"try-{uuid.uuid4().hex[:12]}")
-        task = ray_task.Task(
-            step=step,
-            inputs=inputs,
-            root=place.root,
-            expected=expected_of(step),
-            settings=replace(self.settings, executor=_inner(self.settings.executor)),
-        )
+        way = self.way(staging, on_line)
         submit = ray.remote(ray_task.run).options(max_retries=0, **ask.options())
-        running = submit.remote(task)
+        running = submit.remote(way.task(step, inputs, self.settings))
         try:
             with self.running.held(lambda: _cancel(running)):
-                _follow(running, step, ask, _Tail(place.log, staging.log, on_line))
-            answer = _answer(running, step)
+                _follow(running, step, ask, way)
         except BaseException:
             _cancel(running)
             raise
+        answer = _answer(running, step)
+        way.ended(answer)
         if "failure" in answer:
             failure = answer["failure"]
             told = failure.items() if isinstance(failure, dict) else ()
             error = from_failure({name: str(text) for name, text in told}, None)
             raise _Again(error) if answer["again"] else error
-        place.out.replace(staging.out)
-        shutil.rmtree(place.root, ignore_errors=True)
+        way.take()
         ran = answer["ran"]
         return ran if isinstance(ran, Mapping) else {}
 
@@ -161,35 +159,7 @@ class _Again(Exception):
         self.error = error
 
 
-@dataclass(slots=True)
-class _Tail:
-    """Passes on what a try has written to its log since the last look."""
-
-    source: Path
-    kept: Path
-    on_line: Callable[[str], None]
-    _at: int = 0
-    _rest: bytes = field(default=b"")
-
-    @property
-    def began(self) -> bool:
-        return self.source.exists()
-
-    def look(self) -> None:
-        if not self.began:
-            return
-        with self.source.open("rb") as log:
-            log.seek(self._at)
-            new = log.read()
-        self._at += len(new)
-        with self.kept.open("ab") as kept:
-            kept.write(new)
-        *lines, self._rest = (self._rest + new).split(b"\n")
-        for line in lines:
-            self.on_line(line.decode(errors="replace").rstrip())
-
-
-def _follow(running: Any, step: Step, ask: Ask, tail: _Tail) -> None:
+def _follow(running: Any, step: Step, ask: Ask, way: Way) -> None:
     """Until the task has ended; a task that waits for what has left the cluster is given up.
 
     Raises:
@@ -198,10 +168,10 @@ def _follow(running: Any, step: Step, ask: Ask, tail: _Tail) -> None:
     looked = 0.0
     while True:
         done, _ = ray.wait([running], timeout=_LOOK_SECONDS)
-        tail.look()
+        way.look()
         if done:
             return
-        if not tail.began and time.monotonic() - looked > _RECONSIDER_SECONDS:
+        if not way.began and time.monotonic() - looked > _RECONSIDER_SECONDS:
             looked = time.monotonic()
             nodes = _nodes()
             if not fits(ask, nodes):
@@ -228,7 +198,13 @@ def _answer(running: Any, step: Step) -> Mapping[str, JSONValue]:
 
 
 def _cancel(running: Any) -> None:
-    """End the task's process, and see it gone before its directory goes."""
+    """End the task's process, and see it gone before its directory goes.
+
+    Ray aborts this whole process where a task is cancelled whose end is being told.
+    """
+    done, _ = ray.wait([running], timeout=0)
+    if done:
+        return
     ray.cancel(running, force=True)
     ray.wait([running], timeout=_ANSWER_SECONDS)
 
@@ -236,10 +212,6 @@ def _cancel(running: Any) -> None:
 def _stays(step: Step) -> bool:
     """It reads files of this machine, or asks a hub with this user's credentials."""
     return bool(step.local_inputs) or step.network
-
-
-def _inner(executor: str) -> str:
-    return executor.partition("+")[2] or "local"
 
 
 def _nodes() -> list[Mapping[str, float]]:

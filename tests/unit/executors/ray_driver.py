@@ -1,7 +1,8 @@
 """A driver of its own: `ray_driver.py SPEC.json` runs a chain of steps on the cluster.
 
-The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry; and, where
-somebody shall cancel, `cancel`: the file that says when. Each line it prints is one JSON value,
+The spec holds `cache`, `address` and `steps`: name, code, resources, outputs, retry; where outputs
+travel through a registry, its URL as `store`; and, where somebody shall cancel, `cancel`: the file
+that says when. Each line it prints is one JSON value,
 written at once: an event, and at last `ended`.
 """
 
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lmi_artifacts.digest import digest_json
 from lmi_artifacts.registry import open_registry
 from lmi_compile.cli.app import _interrupt
 from lmi_compile.errors import CompileError, exit_code_of, to_failure
@@ -30,7 +32,8 @@ def say(**what: Any) -> None:
 
 def plan_of(steps: list[dict[str, Any]]) -> Plan:
     planned: list[PlannedStep] = []
-    for number, item in enumerate(steps):
+    key = ""
+    for item in steps:
         step = Step(
             name=item["name"],
             run=Argv(argv=(sys.executable, "-c", item["code"], "{out}", *item.get("more", ()))),
@@ -39,7 +42,8 @@ def plan_of(steps: list[dict[str, Any]]) -> Plan:
             resources=Resources(**item.get("resources", {})),
             retry=tuple(item.get("retry", ())),
         )
-        planned.append(PlannedStep(step=step, key=f"{number:064x}", ingredients={}))
+        key = digest_json([key, item]).hex
+        planned.append(PlannedStep(step=step, key=key, ingredients={}))
     return Plan(order=None, backend=None, steps=tuple(planned), recipe={})  # type: ignore[arg-type]
 
 
@@ -52,7 +56,8 @@ def cancel_at(execute: RayCluster, sign: Path) -> None:
 def main(spec: dict[str, Any]) -> None:
     plan = plan_of(spec["steps"])
     cache = Path(spec["cache"])
-    settings = load_settings({"executor": "ray", "ray_address": spec["address"]})
+    flags = {"ray_address": spec["address"], "ray_store": spec.get("store")}
+    settings = load_settings({"executor": "ray", **flags})
     execute = RayCluster(settings=settings, tries=3)
     tools = Tools(
         workspace=Workspace(cache),

@@ -5,7 +5,6 @@ toolchains say; aoti compiles for real, in float32, bfloat16 and with int8 weigh
 """
 
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -82,10 +81,14 @@ class Run:
     names: Mapping[str, str]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world(
-    engine: Engine, image_id: str, tmp_path: Path, make_tiny_llama: Callable[..., Path]
+    engine: Engine,
+    image_id: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_tiny_llama: Callable[..., Path],
 ) -> World:
+    tmp_path = tmp_path_factory.mktemp("mixed")
     toolchains = tmp_path / "toolchains"
     images = {"null": (HOST, image_id), "aoti-torch-2.13": (HOST, image_id)}
     names = {
@@ -121,12 +124,13 @@ def world(
 
 
 def run(world: World, *more: str, **env: str) -> Run:
-    """Build the whole matrix from an empty cache."""
+    """Build the whole matrix from an empty cache, with one thread: last digits follow them."""
     world.home.mkdir()
     ended = subprocess.run(
         [sys.executable, str(TESTBED), "matrix", str(world.home.parent / "recipes"), "--json",
          "--jobs", "2", "--allow-unverified", "--toolchains", str(world.toolchains), *more],
-        cwd=world.home, env={**Lmi(home=world.home).env, "PATH": world.tools, **env},
+        cwd=world.home,
+        env={**Lmi(home=world.home).env, "PATH": world.tools, "OMP_NUM_THREADS": "1", **env},
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
@@ -162,11 +166,12 @@ def shared_steps_were_built_once(run: Run) -> None:
     assert max(Counter(run.began).values()) <= len(run.report["builds"])
 
 
-def test_twelve_builds_of_four_backends_are_the_same_wherever_they_run(
-    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a verdict's last digits follow it
-    here = run(world)
+@pytest.fixture(scope="module")
+def here(world: World) -> Run:
+    return run(world)
+
+
+def test_twelve_builds_of_four_backends_are_built(here: Run) -> None:
     builds = here.report["builds"]
     assert Counter(build["state"] for build in builds) == {"built": 12}
     decisions = {build["backend"]: build["decision"] for build in builds}
@@ -177,15 +182,23 @@ def test_twelve_builds_of_four_backends_are_the_same_wherever_they_run(
         "neuron": "UNVERIFIED",  # no device, and its simulator computes nothing
     }
     shared_steps_were_built_once(here)
+
+
+def test_they_are_the_same_in_containers(world: World, here: Run, engine: Engine) -> None:
     flags = container_flags(host_mounts())
     there = run(world, *flags, DOCKER_HOST=engine.url)
     same(here, there)
     shared_steps_were_built_once(there)
     assert engine.names() == []
+
+
+def test_they_are_the_same_on_a_ray_cluster(
+    world: World, here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", world.tools)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as `run` has it, for what a node starts
     with ray_cluster() as cluster:
         cluster.add("devices", 2, '{"accelerator_type:A10G": 1, "neuron_cores": 2}', gpus=2)
         far = run(world, "--executor", "ray", "--ray-address", cluster.address, **ENV)
     same(here, far)
     shared_steps_were_built_once(far)
-    assert os.environ["PATH"] == world.tools

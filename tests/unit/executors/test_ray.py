@@ -38,6 +38,15 @@ out, place = sys.argv[1:]
 open(place + "/once", "a").write("x")
 open(out + "/done", "w").close()
 """
+_COPIES = """
+import os, shutil, sys
+out, once = sys.argv[1:]
+print(os.listdir(once))
+os.mkdir(out + "/in")
+shutil.copyfile(once + "/done", out + "/in/done")
+open(out + "/run.sh", "w").close()
+os.chmod(out + "/run.sh", 0o755)
+"""
 _CODE = """
 import sys
 out, place, code, good_from = sys.argv[1:]
@@ -77,8 +86,8 @@ class Drive:
             stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
 
-    def __call__(self, *steps: dict[str, Any]) -> Any:
-        return self.end(self.start(*steps))
+    def __call__(self, *steps: dict[str, Any], **more: str) -> Any:
+        return self.end(self.start(*steps, **more))
 
     def end(self, process: "subprocess.Popen[str]") -> Any:
         """Its last line; Ray prints none, and nothing half-made is left in the cache."""
@@ -93,6 +102,11 @@ class Drive:
 
     def once(self) -> dict[str, Any]:
         return {"name": "once", "code": _ONCE, "more": [str(self.place)], "outputs": ["done"]}
+
+    def copies(self, **more: Any) -> dict[str, Any]:
+        """After `once`: the file that it wrote, and a program."""
+        return {"name": "copies", "code": _COPIES, "more": ["{in:once}"],
+                "outputs": ["in/done", "run.sh"], **more}  # fmt: skip
 
     def coded(self, code: int, good_from: int, **more: Any) -> dict[str, Any]:
         return {"name": "coded", "code": _CODE,
@@ -169,6 +183,36 @@ def test_a_step_runs_where_its_hardware_is_and_only_transient_ends_are_tried_aga
     assert len(set(ids.values())) == 2
     assert "try 3 of 3: step coded failed: exit 70" in ended["lines"]
     assert (drive.place / "counted").read_text() == "xxx"
+
+
+@pytest.mark.slow
+def test_outputs_travel_through_a_registry_where_nodes_share_no_cache(drive: Drive) -> None:
+    store = str(drive.place / "store")
+    ended = drive(drive.once(), drive.copies(resources=A10G), store=store)
+    assert ended["ended"] == 0, ended
+    assert "['done']" in ended["lines"]
+    (copied,) = drive.cache.glob("steps/*/out/in/done")
+    program = copied.parents[1] / "run.sh"
+    assert (copied.read_text(), os.access(program, os.X_OK)) == ("", True)
+    on_node = {path.name for path in drive.cluster.cache("a10g").glob("steps/*/out/*")}
+    assert {"done", "in", "run.sh"} <= on_node  # what it needed was brought to it
+    elsewhere = {"store": store, "cache": str(drive.place / "new")}
+    again = drive(drive.once(), drive.copies(resources=A10G), **elsewhere)
+    assert again["ended"] == 0, again
+    assert {record["executor"] for record in again["records"].values()} == {
+        "none: from the registry"
+    }
+    assert (drive.place / "once").read_text() == "x"
+
+
+@pytest.mark.slow
+def test_a_failure_away_from_the_cache_is_told_with_its_log(drive: Drive) -> None:
+    store = str(drive.place / "store")
+    failed = drive(drive.coded(75, 2), drive.coded(3, 9, name="second"), store=store)
+    assert (failed["ended"], failed["kind"]) == (4, "ToolFailed")
+    assert "step second failed: exit 3" in failed["what"]
+    assert (drive.place / "counted").read_text() == "xxx"  # 75 once, and 3 once
+    assert "try 2 of 3: step coded failed: exit 75" in failed["lines"]
 
 
 @pytest.mark.slow
