@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from flows import build, same_where_it_counts
+from lmi import Lmi
 from raycluster import ENV, Cluster, ray_cluster
+from s3servers import KEY, SECRET, seaweed
 
 from lmi_compile.executors.ray_resources import Ask, ask_of, fits
 from lmi_compile.step import Argv, Resources, Step
@@ -203,6 +205,29 @@ def test_outputs_travel_through_a_registry_where_nodes_share_no_cache(drive: Dri
         "none: from the registry"
     }
     assert (drive.place / "once").read_text() == "x"
+
+
+@pytest.mark.slow
+@pytest.mark.scale
+def test_nodes_that_cannot_see_the_cache_build_the_same_through_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)  # of every node, too
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    here = build(tmp_path / "home", "null-demo")
+    with seaweed() as server, ray_cluster(hidden=tmp_path) as apart:
+        apart.add("other", 1)
+        flags = ["--executor", "ray", "--ray-address", apart.address]
+        home = tmp_path / "lost"
+        home.mkdir()
+        lost = Lmi(home=home)("null-demo", *flags, **ENV)
+        assert lost.code == 8, lost.err
+        assert "does not see the cache" in lost.err
+        assert "--ray-store" in lost.err
+        store = server.url(server.bucket("steps"))
+        there = build(tmp_path / "home", "null-demo", *flags, "--ray-store", store, **ENV)
+    same_where_it_counts(here, there)
+    assert {ran["executor"] for ran in there.ran.values()} == {"ray"}
 
 
 @pytest.mark.slow
