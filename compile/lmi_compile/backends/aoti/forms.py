@@ -15,6 +15,7 @@ Activations: TypeAlias = Literal["float", "per_token", "static"]
 Cache: TypeAlias = Literal["auto", "fp8"]
 
 GROUP = 32  # 4-bit weights that share a scale and a zero, along a row
+SCALE_WIDTH = 16  # of an FP8 cache: Inductor writes vectors of up to 8 numbers into the code
 
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 

@@ -9,10 +9,12 @@ times slower than that on a processor without AVX512_BF16 (measured, 256 x 576 x
 The parameters stay the same tensors under the same names.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch  # noqa: TID253 - imported by the compile worker only
-from transformers import PreTrainedModel  # noqa: TID253 - the same
+
+if TYPE_CHECKING:  # as in `quantised`
+    from transformers import PreTrainedModel
 
 from lmi_compile.backends.aoti.few_rows import few_rows
 
@@ -69,7 +71,7 @@ class FloatLinear(GraphLinear):
         return out.reshape(*x.shape[:-1], self.weight.shape[0])
 
 
-def swap_linears(model: PreTrainedModel) -> int:
+def swap_linears(model: "PreTrainedModel") -> int:
     """Replaces every plain `Linear` in place; subclasses keep their own forward.
 
     Returns:

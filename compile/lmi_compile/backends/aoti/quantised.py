@@ -6,14 +6,17 @@ values are not.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch  # noqa: TID253 - imported by the compile worker only
-from transformers import PreTrainedModel  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti.few_rows import few_rows
 from lmi_compile.backends.aoti.forms import GROUP, Form
 from lmi_compile.backends.aoti.linears import FloatLinear, GraphLinear
 from lmi_compile.errors import Unsupported
+
+if TYPE_CHECKING:  # the weights step imports this module, and transformers costs it two seconds
+    from transformers import PreTrainedModel
 
 FP8_MOST = 448.0  # the largest E4M3 number
 ACTIVATION_MOST = 127.0
@@ -231,7 +234,7 @@ class Fp8Linear(_Quantised):
         return out * self.weight_scale
 
 
-def quantise(model: PreTrainedModel, form: Form) -> int:
+def quantise(model: "PreTrainedModel", form: Form) -> int:
     """Replaces every linear layer and the embedding by what `form` stores, in place.
 
     Returns:

@@ -12,9 +12,9 @@ from typing import Any
 import torch  # noqa: TID253 - imported by the compile worker only
 from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: TID253 - the same
 
+from lmi_compile.backends.aoti.forms import SCALE_WIDTH
 from lmi_compile.errors import Unsupported
 
-SCALE_WIDTH = 16  # Inductor writes vectors of up to 8 numbers into the code
 _SCALES = "lmi_cache"
 _FP8 = torch.float8_e4m3fn
 _FP8_MOST = 448.0

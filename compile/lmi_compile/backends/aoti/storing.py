@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch  # noqa: TID253 - imported by the weights worker only
 
-from lmi_compile.backends.aoti.forms import GROUP, Form
+from lmi_compile.backends.aoti.forms import GROUP, SCALE_WIDTH, Form
 from lmi_compile.backends.aoti.quantised import (
     ACTIVATION_MOST,
     FOUR_BITS_MOST,
@@ -22,7 +22,6 @@ from lmi_compile.backends.aoti.quantised import (
     FP8_MOST,
     two_in_one,
 )
-from lmi_compile.backends.aoti.slots import SCALE_WIDTH
 
 Read = Callable[[str], torch.Tensor]
 _SMALLEST, _LARGEST = 1e-4, 1e4  # of a smoothing factor: modelopt clamps to the same
