@@ -141,6 +141,10 @@ scale: $(READY) ## one mixed matrix on every executor, a registry of images, the
 	$(BIN)/python -m pytest -m scale
 	$(BIN)/python benchmarks/matrix.py
 
+.PHONY: smoke
+smoke: $(READY) ## a smoke build of every architecture of the catalogue; writes docs/smoke.md
+	$(BIN)/python benchmarks/smoke.py --write
+
 .PHONY: clean
 clean: ## remove the environment and all that was made here
 	rm -rf .venv out dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

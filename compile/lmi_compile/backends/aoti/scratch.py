@@ -24,9 +24,8 @@ _CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 def fixed_scratch(name: str) -> Iterator[Path]:
     """An empty folder under /tmp (else TMPDIR), this process's alone, gone afterwards.
 
-    While it exists it is the temporary directory, and torch's compile caches are in it: the cache
-    of precompiled headers follows the temporary directory only. Two processes that want the same
-    name take turns; what a killed one left is removed first.
+    While it exists it is the temporary directory, and torch's compile caches are in it. Two
+    processes that want the same name take turns; what a killed one left is removed first.
 
     Args:
         name: Decides the path; made of characters that a file name may have.
