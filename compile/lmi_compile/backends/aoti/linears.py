@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch  # noqa: TID253 - imported by the compile worker only
 
+from lmi_compile.backends.aoti.few_rows import few_rows
+
 if TYPE_CHECKING:  # as in `quantised`
     from transformers import PreTrainedModel
-
-from lmi_compile.backends.aoti.few_rows import few_rows
 
 Rows = Literal["one", "few", "many"]
 
