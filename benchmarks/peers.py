@@ -132,12 +132,30 @@ def openvino(path: str, threads: int, batch: int) -> Ask:
     return ask
 
 
+def memory(path: str, threads: int, batch: int) -> Ask:
+    """What a step cannot be faster than: every float32 weight, read once."""
+    import torch
+    from safetensors.torch import load_file
+
+    del batch
+    torch.set_num_threads(threads)
+    tensors = load_file(Path(path) / "model.safetensors").values()
+    weights = torch.cat([tensor.float().flatten() for tensor in tensors])
+
+    def ask(prompt: list[int], steps: int) -> Seconds:
+        del prompt
+        return timed(lambda: None, lambda _: weights.sum(), steps)
+
+    return ask
+
+
 KINDS: dict[str, Callable[[str, int, int], Ask]] = {
     "ours": ours,
     "eager": eager,
     "torch.compile": lambda path, threads, batch: eager(path, threads, batch, compiled=True),
     "llama.cpp": llama_cpp,
     "openvino": openvino,
+    "memory": memory,
 }
 
 
