@@ -168,15 +168,19 @@ def gate_method(recipe: Recipe) -> str:
     return quantization.method
 
 
-def proof_step() -> Step:
-    """The proof that serving the packaged tree compiles nothing."""
+def proof_step(request: Mapping[str, JSONValue] | None = None) -> Step:
+    """The proof that serving the packaged tree compiles nothing.
+
+    Args:
+        request: what the served tree is asked; a short text to go on with when None.
+    """
+    asked: Mapping[str, JSONValue] = {"prompt": PROOF_PROMPT, "max_new_tokens": _PROOF_TOKENS}
     return Step(
         name="proof",
         run=Call(
             function="lmi_compile.proof.step:run",
             params={
-                "prompt": PROOF_PROMPT,
-                "max_new_tokens": _PROOF_TOKENS,
+                **(asked if request is None else {"request": dict(request)}),
                 "timeout_seconds": _PROOF_TIMEOUT_SECONDS,
             },
             data=("lmi_compile.proof",),

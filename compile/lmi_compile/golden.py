@@ -15,7 +15,13 @@ from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.registry import Registry
 from lmi_compile.plan import PlannedStep
 
-SHARED = frozenset({"lmi_verify.reference:run", "lmi_verify.baseline:run"})
+SHARED = frozenset(
+    {
+        "lmi_verify.reference:run",
+        "lmi_verify.baseline:run",
+        "lmi_verify.one_pass.reference:run",
+    }
+)
 _PIECE = 32 << 20
 _FORMAT = 1
 Say = Callable[[str], None]

@@ -57,7 +57,7 @@ def judge(
         checks=checks,
         findings=findings,
         areas=()
-        if decision in {"ACCEPT", "UNVERIFIED"}
+        if decision in {"ACCEPT", "UNVERIFIED"} or scope == "outputs"
         else diagnose(checks, measurements, dtype=dtype, method=method),
         unmeasured=tuple(name for name, there in seen.items() if not there),
         measurements=measurements,

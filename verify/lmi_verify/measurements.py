@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, assert_never
 
 Direction: TypeAlias = Literal["at_most", "at_least"]
-Scope: TypeAlias = Literal["logits", "generation"]
+Scope: TypeAlias = Literal["logits", "generation", "outputs"]
 Over: TypeAlias = Literal["worst", "rows", "sum", "corpus", "whole"]
 
 
@@ -76,6 +76,8 @@ METRICS: Mapping[str, Metric] = {
         Metric(name="log_prob_error", title="reported log-probabilities off the logits, nats"),
         Metric(name="repeat_error_rel", title="same prompt asked again: error / max |logit|"),
         Metric(name="batch_error_rel", title="same prompt in company: error / max |logit|"),
+        Metric(name="output_error_rel", title="max |output error| / max |output|"),
+        Metric(name="pixel_error", title="max |pixel error| of the preparation of pictures"),
         Metric(name="token_mismatches", title="texts with other tokens", over="sum"),
         Metric(name="settings_errors", title="end tokens that differ", over="whole"),
         Metric(

@@ -81,7 +81,8 @@ class Verdict:
     Attributes:
         decision: ACCEPT; REGRESSION (a gate failed); ANOMALOUS (values that no right build
             gives); INFEASIBLE (no comparison was possible); UNVERIFIED (nothing to judge by).
-        scope: What was compared: logits, or only what a running endpoint shows.
+        scope: What was compared: logits, only what a running endpoint shows, or the outputs of a
+            model of one pass.
         summary: One sentence for people.
         dtype: The build's.
         method: The quantisation method.
@@ -362,10 +363,10 @@ def _decision(item: Reader) -> Decision:
 
 def _scope(item: Reader) -> Scope:
     match item.value:
-        case "logits" | "generation":
+        case "logits" | "generation" | "outputs":
             return item.value
         case _:
-            raise Malformed(item.where, "logits or generation", item.value)
+            raise Malformed(item.where, "logits, generation or outputs", item.value)
 
 
 def _direction(item: Reader) -> Direction:

@@ -14,6 +14,7 @@ INDEX = "model.safetensors.index.json"
 BESIDE = (
     CONFIG,
     "generation_config.json",
+    "preprocessor_config.json",
     "tokenizer*",
     "chat_template*",
     "special_tokens_map.json",

@@ -74,6 +74,7 @@ def prove(
     *,
     prompt: str = DEFAULT_PROMPT,
     max_new_tokens: int = DEFAULT_NEW_TOKENS,
+    request: Mapping[str, JSONValue] | None = None,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     strace: str = "strace",
 ) -> Proof:
@@ -83,6 +84,7 @@ def prove(
         tree: the served tree's folder, with model.py and serving.properties at its root.
         prompt: the request's `inputs`.
         max_new_tokens: of the watched request; the plain, timed one asks for a single token.
+        request: the whole body, for a tree that does not generate texts; both runs ask it.
         timeout_seconds: for each of the three runs.
         strace: the observer's name or path.
 
@@ -102,7 +104,7 @@ def prove(
     serve = partial(run, properties=_properties(tree), timeout_seconds=timeout_seconds)
     ranks = _further_ranks(tree)
     with sandbox(tree, ranks) as box:
-        traced = serve(box, request=_request(prompt, max_new_tokens), strace=found)
+        traced = serve(box, request=request or _request(prompt, max_new_tokens), strace=found)
         trace = _trace(box)
         findings = judge(trace.calls, box.bounds, left=_left(box), resolve=os.path.realpath)
     why = _unobserved(traced, trace, findings)
@@ -113,7 +115,7 @@ def prove(
     if findings.events or unanswered is not None:
         return _refuted(traced, findings, unanswered, observer, ranks)
     user = None if "user" in observer.namespaces or os.geteuid() else OTHER_USER
-    plain, again = _started_again(tree, serve, _request(prompt, 1), user, ranks)
+    plain, again = _started_again(tree, serve, request or _request(prompt, 1), user, ranks)
     for ran, what in ((plain, "in a second, plain run"), (again, AGAIN[user is not None])):
         unanswered = None if ran is None else _unanswered(ran, timeout_seconds)
         if ran is not None and unanswered is not None:

@@ -22,7 +22,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
     Args:
         params: `prompt` (text), `max_new_tokens` (a whole number) and `timeout_seconds`, each with
-            the default of `prove` where it is missing.
+            the default of `prove` where it is missing; or `request`, the whole body, in place of
+            the first two.
         inputs: `package`, the served tree.
         out: an empty folder.
 
@@ -30,8 +31,10 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         OSError: the disk is full.
     """
     print(f"proving {inputs['package'].name}", flush=True)  # noqa: T201 - a step's progress is its stdout
+    request = params.get("request")
     proof = proving.prove(
         inputs["package"],
+        request=request if isinstance(request, dict) else None,
         prompt=str(params.get("prompt", proving.DEFAULT_PROMPT)),
         max_new_tokens=int(str(params.get("max_new_tokens", proving.DEFAULT_NEW_TOKENS))),
         timeout_seconds=float(str(params.get("timeout_seconds", proving.DEFAULT_TIMEOUT_SECONDS))),

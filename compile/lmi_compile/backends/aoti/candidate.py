@@ -11,7 +11,7 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import VerificationFailed
 
-_PROBE = "lmi_aoti_runtime.probe"
+_PROBE = "probe"
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 _TOLD_LINES = 5
 
@@ -23,7 +23,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     the tree lacks cannot come from anywhere else.
 
     Args:
-        params: None are read.
+        params: `probe`, the tree's module that is run; `probe` when absent.
         inputs: `package` (the tree), and `reference` or `tasks` (`prompts.json`,
             `prompts.safetensors`).
         out: Receives the outputs.
@@ -31,7 +31,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     Raises:
         VerificationFailed: The probe failed; its last lines say why.
     """
-    del params
+    probe = f"lmi_aoti_runtime.{params.get('probe', _PROBE)}"
     tree = inputs["package"]
     asked = inputs["tasks"] if "tasks" in inputs else inputs["reference"]
     prompts = ["--prompts", str(asked), "--out", str(out)]
@@ -43,7 +43,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         "PYTHONPATH": str(tree),
     }
     with subprocess.Popen(
-        [sys.executable, "-m", _PROBE, *prompts],
+        [sys.executable, "-m", probe, *prompts],
         cwd=tree,
         env=environment,
         stdin=subprocess.DEVNULL,

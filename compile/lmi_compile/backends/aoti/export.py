@@ -115,7 +115,7 @@ class Exported:
     """A traced graph and the inputs it was traced with."""
 
     program: ExportedProgram
-    example: tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]
+    example: tuple[object, ...]
 
 
 def export_prefill(model: PreTrainedModel, shapes: Shapes) -> Exported:

@@ -26,11 +26,13 @@ class Target:
         march: gcc's `-march`.
         simdlen: width in bits of the vectors that Inductor writes out.
         draft: the code around the loops is not optimised.
+        keeps_small: vectors of up to 8 numbers stay constants; else they become code.
     """
 
     march: str
     simdlen: int
     draft: bool = False
+    keeps_small: bool = False
 
     def options(self, library: Path) -> dict[str, object]:
         """Inductor's settings for a library at `library` without any constants in it."""
@@ -54,6 +56,7 @@ class Target:
             # two builds were alike; what a graph returns is measured, what it is given checked.
             "alignment_asserts": False,
             "size_asserts": False,
+            **({"always_keep_tensor_constants": True} if self.keeps_small else {}),
         }
 
 

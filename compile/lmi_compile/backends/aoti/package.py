@@ -24,7 +24,7 @@ SERVING = {
     "maxWorkers": "1",
 }
 RUNTIME = "lmi_aoti_runtime"
-_RUNTIME_SOURCE = Path(__file__).parent / "runtime"
+RUNTIME_SOURCE = Path(__file__).parent / "runtime"
 # One request at a time, or several at once through the batcher: djl-serving tells them apart by
 # `async def` and option.async_mode, which must agree.
 _HANDLERS = {"false": "handler.py", "true": "handler_async.py"}
@@ -68,20 +68,20 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     """
     graphs = json.loads((inputs["compile"] / "graphs.json").read_bytes())
     for graph in graphs["graphs"].values():
-        _link(inputs["compile"] / graph["library"], out / graph["library"])
-    _link(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
+        link_file(inputs["compile"] / graph["library"], out / graph["library"])
+    link_file(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
     degree = graphs["model"][DEGREE]
     for name in (shard_name(rank, degree) for rank in range(degree)):
-        _link(inputs["weights"] / name, out / name)
+        link_file(inputs["weights"] / name, out / name)
     if degree > 1:
         build = (inputs["weights"] / BUILD).read_text(encoding="ascii").strip()
         graphs["parallel"]["build"] = build
     _copy_model_files(inputs["model"], out)
     several = "true" if graphs["limits"]["max_batch_size"] > 1 else "false"
-    for source in sorted(_RUNTIME_SOURCE.glob("*.py")):
-        if source.name not in _HANDLERS.values():
-            _copy(source, out / RUNTIME / source.name)
-    _copy(_RUNTIME_SOURCE / _HANDLERS[several], out / "model.py")
+    for source in sorted(RUNTIME_SOURCE.glob("*.py")):
+        if not source.name.startswith(("handler", "one_pass")):
+            copy_file(source, out / RUNTIME / source.name)
+    copy_file(RUNTIME_SOURCE / _HANDLERS[several], out / "model.py")
     properties = {**SERVING, "option.async_mode": several}
     (out / PROPERTIES_NAME).write_bytes(format_properties(properties))
     description: dict[str, Any] = {
@@ -90,7 +90,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         "name": params["name"],
         **{key: graphs[key] for key in _DESCRIBED},
         "eos_token_ids": _eos_token_ids(inputs["model"]),
-        "files": _sizes(out),
+        "files": sizes(out),
     }
     text = json.dumps(description, indent=1, sort_keys=True) + "\n"
     (out / "runtime.json").write_text(text, encoding="utf-8")
@@ -104,13 +104,18 @@ def _copy_model_files(model: Path, out: Path) -> None:
         raise ModelFault(what, why, "save the model's fast tokenizer beside it")
     for name in _AT_THE_ROOT:
         if (model / name).is_file():
-            _copy(model / name, out / name)
+            copy_file(model / name, out / name)
     for name in _CONFIGS:
         if (model / name).is_file():
-            _copy(model / name, out / "hf" / name)
+            copy_file(model / name, out / "hf" / name)
+    copy_licences(model, out)
+
+
+def copy_licences(model: Path, out: Path) -> None:
+    """The model's own licence and notices."""
     for pattern in _LICENCES:
         for path in sorted(model.glob(pattern)):
-            _copy(path, out / path.name)
+            copy_file(path, out / path.name)
 
 
 def _eos_token_ids(model: Path) -> list[int]:
@@ -132,17 +137,20 @@ def _eos_token_ids(model: Path) -> list[int]:
     return []
 
 
-def _sizes(tree: Path) -> dict[str, int]:
+def sizes(tree: Path) -> dict[str, int]:
+    """Bytes of every file, by its path in the tree."""
     files = sorted(path for path in tree.rglob("*") if path.is_file())
     return {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy_file(source: Path, target: Path) -> None:
+    """A file of the tree that is its own."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
+    """A big file of the tree: a hard link where the file system has them."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

@@ -11,6 +11,8 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Form
 from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
+from lmi_compile.backends.aoti.one_pass.ground import head_for
+from lmi_compile.backends.aoti.one_pass.steps import steps as one_pass_steps
 from lmi_compile.backends.aoti.parallel import DEGREE, shard_name
 from lmi_compile.common_steps import judge_steps, proof_step, reference_step
 from lmi_compile.errors import Unsupported
@@ -25,6 +27,9 @@ _BACKEND = "lmi_compile.backends.aoti"
 def steps(order: Order) -> tuple[Step, ...]:
     """Model, reference, compile, weights, package, candidate, baseline, judge, proof."""
     cpu = _checked_target(order)
+    head = head_for(order)
+    if head is not None:
+        return one_pass_steps(order, head, cpu, _toolchain(order, cpu))
     check_ground(order)
     form = storage(order, cpu)
     *calibrates, weights = _weight_steps(order, form)
@@ -126,7 +131,6 @@ def _weight_steps(order: Order, form: Form) -> tuple[Step, ...]:
 
 def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
     recipe, architecture = order.recipe, order.model.architecture
-    host = read_host()
     return Step(
         name="compile",
         run=Call(
@@ -149,17 +153,23 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
         needs=() if architecture is not None else ("model",),
         outputs=("graphs.json", "constants.safetensors"),
         where="toolchain",
-        identity={
-            "toolchain": order.toolchain.name,
-            "versions": {
-                **order.toolchain.versions,
-                "compiler": host.compiler,
-                "libc": host.libc,
-            },
-            "march": cpu.march,
-            "simdlen": cpu.simdlen,
-        },
+        identity=_toolchain(order, cpu),
     )
+
+
+def _toolchain(order: Order, cpu: CpuTarget) -> dict[str, JSONValue]:
+    """What compiles, as it enters the key."""
+    host = read_host()
+    return {
+        "toolchain": order.toolchain.name,
+        "versions": {
+            **order.toolchain.versions,
+            "compiler": host.compiler,
+            "libc": host.libc,
+        },
+        "march": cpu.march,
+        "simdlen": cpu.simdlen,
+    }
 
 
 def _checked_target(order: Order) -> CpuTarget:

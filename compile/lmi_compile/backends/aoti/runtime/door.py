@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from djl_python import Input, Output
 
 if TYPE_CHECKING:
+    from .one_pass import OnePass
     from .service import Service
+    from .threads import Threads
 
 # Never the request's own words: this becomes the status line.
 _PHRASES = {400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
@@ -36,15 +38,36 @@ def load(root: Path) -> "Service":
     Raises:
         RuntimeMismatch: This container cannot serve it, and why.
     """
-    from . import environment  # noqa: PLC0415 - says in words why torch is wrong
-
-    environment.check(environment.load_description(root)["requires"])
+    _check(root)
     from .service import Service  # noqa: PLC0415 - imports torch, after the check
 
     service = Service(root)
-    threads = service.graphs.threads
-    logging.getLogger(__name__).info("%d threads: %s", threads.count, threads.why)
+    _say_threads(service.graphs.threads)
     return service
+
+
+def load_one_pass(root: Path) -> "OnePass":
+    """The model of one pass in the tree at `root`.
+
+    Raises:
+        RuntimeMismatch: This container cannot serve it, and why.
+    """
+    _check(root)
+    from .one_pass import OnePass  # noqa: PLC0415 - imports torch, after the check
+
+    model = OnePass(root)
+    _say_threads(model.threads)
+    return model
+
+
+def _check(root: Path) -> None:
+    from . import environment  # noqa: PLC0415 - says in words why torch is wrong
+
+    environment.check(environment.load_description(root)["requires"])
+
+
+def _say_threads(threads: "Threads") -> None:
+    logging.getLogger(__name__).info("%d threads: %s", threads.count, threads.why)
 
 
 def problem(inputs: Input, *, loaded: bool) -> Refusal | None:
@@ -81,7 +104,7 @@ def refused(refusal: Refusal) -> Output:
     return whole(Output(code=refusal.code, message=_PHRASES[refusal.code]), refusal._asdict())
 
 
-def whole(output: Output, content: dict[str, object]) -> Output:
+def whole(output: Output, content: object) -> Output:
     """`output` with `content` as its body."""
     output.add_property("content-type", "application/json")
     output.add(_json(content))
@@ -130,5 +153,5 @@ def _piece(content_type: str, fields: dict[str, str]) -> Output:
     return output
 
 
-def _json(content: dict[str, object]) -> str:
+def _json(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False)

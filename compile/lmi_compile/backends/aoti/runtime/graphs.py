@@ -77,11 +77,12 @@ class Graphs:
             undo.pop_all()
 
     def _load(self, root: Path, rank: int, degree: int) -> None:
-        tensors = _map_tensors(root, self.description, rank, degree)
+        tensors = map_tensors(root, self.description, rank, degree)
         for name, packing in self.description["packed"].items():
             tensors[name] = kernel_weight(tensors[packing["source"]], packing["kernel"])
         self._runners = {
-            name: _load(root, graph, tensors) for name, graph in self.description["graphs"].items()
+            name: load_library(root, graph, tensors)
+            for name, graph in self.description["graphs"].items()
         }
         self._runners.setdefault("decode_one", self._runners["decode"])
         self._tensors = tensors  # the libraries hold bare pointers into these
@@ -208,7 +209,7 @@ def _check_range(name: str, tensor: torch.Tensor, end: int) -> None:
         raise LimitExceeded(f"{name} {low if low < 0 else high} is outside 0..{end - 1}")
 
 
-def _map_tensors(
+def map_tensors(
     root: Path, description: Mapping[str, Any], rank: int, degree: int
 ) -> dict[str, torch.Tensor]:
     """Every tensor that the description names, mapped from its file and compared with it."""
@@ -252,7 +253,7 @@ def kernel_weight(weight: torch.Tensor, kernel: str) -> torch.Tensor:
     return packed
 
 
-def _load(
+def load_library(
     root: Path, graph: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> "torch._C._aoti.AOTIModelContainerRunnerCpu":
     """One library with its constants, which stay the caller's."""

@@ -1,0 +1,1 @@
+"""Verification of models that answer in one pass: encoders and image classifiers."""
