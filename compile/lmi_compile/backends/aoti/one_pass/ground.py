@@ -62,7 +62,8 @@ def architecture(order: Order, head: Head) -> dict[str, JSONValue]:
     """What decides the graph: the architecture, and of the rest what this head's shape needs."""
     config = order.model.config or {}
     kept = dict(order.model.architecture or {})
-    kept["pad_token_id"] = config.get("pad_token_id", 0)
+    if "pad_token_id" in config:  # where positions begin, in some families
+        kept["pad_token_id"] = config["pad_token_id"]
     if head.name in {"label", "token", "picture"}:
         kept["num_labels"] = labels(config)
     return kept

@@ -15,7 +15,6 @@ _WHOLE = 384  # ConvNext's: pictures of this size and above are not cut
 _CROP = 224 / 256
 _BILINEAR, _RESCALE = 2, 1 / 255
 _HALF = (0.5, 0.5, 0.5)
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _FIX = "save the model's own image processor beside it"
 
 
@@ -48,14 +47,13 @@ def preparation(config: Mapping[str, Any], picture: Sequence[int]) -> dict[str, 
         what = f"the image processor makes pictures [3, {height}, {width}]"
         why = f"the graph takes {list(picture)}; left out: {', '.join(left_out) or 'nothing'}"
         raise ModelFault(what, why, "use the image processor that the model was trained with")
-    mean, std = (_HALF, _HALF) if kind in _SQUARE else _IMAGENET
     return {
         "resize": resize,
         "crop": crop,
         "resample": int(config.get("resample", _BILINEAR)),
         "scale": float(config.get("rescale_factor", _RESCALE)),
-        "mean": list(config.get("image_mean") or mean),
-        "std": list(config.get("image_std") or std),
+        "mean": list(config.get("image_mean") or _HALF),
+        "std": list(config.get("image_std") or _HALF),
     }
 
 
