@@ -207,6 +207,8 @@ def _require_servable(tree: Path) -> None:
         return
     if (tree / "runtime.json").is_file() and (tree / "lmi_aoti_runtime").is_dir():
         problem = "it was packaged before `serve` existed; build it again"
+        if (tree / "lmi_aoti_runtime" / "one_pass.py").is_file():
+            problem = "`serve` answers for models that generate texts; a container serves this one"
     else:
         problem = "`serve` runs packages of the aoti backend; a container serves the others"
     raise ArtifactRefused(str(tree), (problem,))

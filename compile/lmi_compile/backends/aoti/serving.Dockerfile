@@ -16,5 +16,5 @@ ARG TORCH_INDEX
 RUN test -n "${TORCH_INDEX}" \
  && pip uninstall -y torchvision torchaudio \
  && pip install --no-cache-dir --index-url "${TORCH_INDEX}" "torch==2.13.0" \
- && pip install --no-cache-dir "tokenizers>=0.22,<1" "safetensors>=0.6,<1" \
+ && pip install --no-cache-dir "tokenizers>=0.22,<1" "safetensors>=0.6,<1" "pillow>=11,<14" \
  && python -c "import torch; assert torch.__version__.partition('+')[0] == '2.13.0'"

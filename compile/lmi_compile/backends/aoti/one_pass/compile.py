@@ -148,7 +148,7 @@ def _tensors(
             "constants.safetensors": _described(constants.others),
         },
         "tied": dict(tied),
-        "ignored": [*sorted(ignored), rf"\.{counters}$"],
+        "ignored": [*sorted(ignored), rf"\.{counters}$", r"^pooler\."],
     }
 
 

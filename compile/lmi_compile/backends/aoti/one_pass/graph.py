@@ -66,6 +66,8 @@ def build(config: Mapping[str, Any], head: Head) -> transformers.PreTrainedModel
     except Exception as error:
         what = f"transformers cannot build {kind} with {head.loader}"
         raise Unsupported(what, str(error), _FIX) from error
+    if head.name == "embedding" and hasattr(model, "pooler"):
+        model.pooler = None  # embeddings come from the hidden states; BERT's pooler is not theirs
     _fill(model)
     return model.eval()
 

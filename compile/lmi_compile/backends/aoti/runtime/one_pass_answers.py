@@ -70,9 +70,9 @@ def _labels(
     description: Mapping[str, Any], logits: torch.Tensor, most: int | None
 ) -> list[dict[str, Any]]:
     scores = chances(description, logits)
-    top = scores.topk(min(len(scores), most or _TOP))
+    best, places = scores.sort(descending=True, stable=True)
     names = description["labels"]
-    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    pairs = list(zip(places.tolist(), best.tolist(), strict=True))[: most or _TOP]
     return [{"label": names[index], "score": score} for index, score in pairs]
 
 
