@@ -2,9 +2,10 @@
 
     python tests/families/families.py [--only NAME]... [--export-only] [--write]
 
-For each: a prompt through prefill, then 32 tokens through decode, once with the traced graphs and
-once with the compiled libraries; logits of every position and the greedy tokens against the
-Hugging Face model run eagerly. `--write` puts what was found into docs/families.md.
+For each decoder: a prompt through prefill, then 32 tokens through decode, once with the traced
+graphs and once with the compiled libraries; logits of every position and the greedy tokens against the
+Hugging Face model run eagerly. For each model of one pass: three texts or pictures together, the
+outputs against each alone. `--write` puts what was found into docs/families.md.
 """
 
 import argparse
@@ -17,36 +18,53 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
-from family_configs import DECODERS
+from family_configs import DECODERS, Family
 from family_runs import right, tried
+from one_pass import KINDS
+from one_pass_runs import tried_one_pass
 
 _KEPT = ROOT / "docs" / "families.json"
 _PAGE = ROOT / "docs" / "families.md"
 
 
+_HEAD = """# Model families on the embedded backend
+
+Small random models. A cell is the largest error against the Hugging Face model run eagerly in
+float32, relative to its largest output. Made by `make families`, a row at a time; each names the
+commit and the day of its run.
+
+## Decoders
+
+A prompt of 13 tokens through prefill, 32 greedy through decode; logits of every position, and
+`tokens differ` where a greedy one does.
+"""
+_AT_ONCE = """
+## Encoders and image classifiers
+
+Three texts of 1, 17 and 48 tokens, or three pictures, through one graph together; each against
+itself alone and unpadded.
+"""
+_COLUMNS = """
+| family | model_type | export | compiled | run |
+|---|---|---|---|---|
+"""
+
+
 def page(rows: dict[str, dict[str, Any]]) -> str:
-    lines = [
-        "# Families of decoders on the embedded backend",
-        "",
-        "Small random models: a prompt of 13 tokens through prefill, 32 greedy through decode.",
-        "A cell is the largest logit error of all positions against the Hugging Face model run",
-        "eagerly in float32, relative to the largest logit; `tokens differ` where one does.",
-        "Made by `make families`, a row at a time; each names the commit and the day of its run.",
-        "",
-        "| family | model_type | export | compiled | run |",
-        "|---|---|---|---|---|",
-    ]
-    for family in DECODERS:
-        row = rows.get(family.shown)
-        shown = f"| {family.shown} | `{family.config['model_type']}` "
-        if row is None:
-            lines.append(f"{shown}| not run | not run | - |")
-        elif "refused" in row:
-            lines.append(f"{shown}| refused: {row['refused']} | - | {row['run']} |")
-        else:
-            cells = " | ".join(_cell(row.get(name)) for name in ("export", "compiled"))
-            lines.append(f"{shown}| {cells} | {row['run']} |")
-    return "\n".join(lines) + "\n"
+    decoders = [_line(one.shown, one.config["model_type"], rows) for one in DECODERS]
+    one_pass = [_line(one.shown, one.model_type, rows) for one in KINDS]
+    return f"{_HEAD}{_COLUMNS}{''.join(decoders)}{_AT_ONCE}{_COLUMNS}{''.join(one_pass)}"
+
+
+def _line(shown: str, model_type: str, rows: dict[str, dict[str, Any]]) -> str:
+    row = rows.get(shown)
+    start = f"| {shown} | `{model_type}` "
+    if row is None:
+        return f"{start}| not run | not run | - |\n"
+    if "refused" in row:
+        return f"{start}| refused: {row['refused']} | - | {row['run']} |\n"
+    cells = " | ".join(_cell(row.get(name)) for name in ("export", "compiled"))
+    return f"{start}| {cells} | {row['run']} |\n"
 
 
 def _cell(found: Any) -> str:
@@ -68,17 +86,21 @@ def main() -> int:
     ).stdout.strip()
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     wrong = []
-    for family in DECODERS:
-        if chosen.only and family.shown not in chosen.only:
+    for one in (*DECODERS, *KINDS):
+        if chosen.only and one.shown not in chosen.only:
             continue
-        row = tried(family, compile_too=not chosen.export_only)
+        compile_too = not chosen.export_only
+        if isinstance(one, Family):
+            row = tried(one, compile_too=compile_too)
+        else:
+            row = tried_one_pass(one, compile_too=compile_too)
         row["run"] = f"{commit}, {today}"
-        print(family.shown, json.dumps(row), flush=True)
+        print(one.shown, json.dumps(row), flush=True)
         if not right(row):
-            wrong.append(family.shown)
+            wrong.append(one.shown)
         if chosen.write:
             rows = json.loads(_KEPT.read_bytes()) if _KEPT.exists() else {}
-            rows[family.shown] = row
+            rows[one.shown] = row
             _KEPT.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             _PAGE.write_text(page(rows), encoding="utf-8")
     if wrong:
