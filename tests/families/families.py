@@ -3,9 +3,9 @@
     python tests/families/families.py [--only NAME]... [--export-only] [--write]
 
 For each decoder: a prompt through prefill, then 32 tokens through decode, once with the traced
-graphs and once with the compiled libraries; logits of every position and the greedy tokens against the
-Hugging Face model run eagerly. For each model of one pass: three texts or pictures together, the
-outputs against each alone. `--write` puts what was found into docs/families.md.
+graphs and once with the compiled libraries; logits of every position and the greedy tokens against
+the Hugging Face model run eagerly. For each model of one pass: three texts or pictures together,
+the outputs against each alone. `--write` puts what was found into docs/families.md.
 """
 
 import argparse
