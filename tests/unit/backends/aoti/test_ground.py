@@ -112,3 +112,41 @@ def test_a_plain_scale_per_row_is_the_only_one(tmp_path: Path) -> None:
     change = "quantization.smoothquant.per_channel=false"
     with pytest.raises(Unsupported, match="per_channel: False"):
         _plan(tmp_path, f"{CATALOG}-smoothquant", change)
+
+
+ONE_PASS = (
+    "bert-large-cpu",
+    "electra-large-cpu",
+    "roberta-base-cpu",
+    "resnet-50-cpu",
+    "vit-base-cpu",
+)
+
+
+@pytest.mark.parametrize("name", ONE_PASS)
+def test_one_pass_recipes_plan_and_fine_tunes_share_their_graph(tmp_path: Path, name: str) -> None:
+    base = _keys(_plan(tmp_path, name))
+    other = _keys(_plan(tmp_path, name, "model.revision=" + "a" * 40))
+    assert {step for step in base if base[step] == other[step]} == {"compile"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("bert-large-cpu", "dtype=bfloat16", "dtype: bfloat16 (today: float32)"),
+        ("bert-large-cpu", "quantization.method=int8_wo", "quantization.method: int8_wo"),
+        ("bert-large-cpu", "tensor_parallel_degree=2", "tensor_parallel_degree: 2 (today: 1)"),
+        ("bert-large-cpu", "shapes.max_seq_len=513", "shapes.max_seq_len: 513 (today: 512)"),
+        ("roberta-base-cpu", "shapes={max_input_len: 514, max_seq_len: 514}", "use 2 to 512"),
+        ("bert-large-cpu", "model.task=question-answering", "model.task: question-answering"),
+        ("bert-large-cpu", "shapes.buckets.prefill=[128, 512]", "shapes.buckets"),
+        (CATALOG, "shapes.buckets.prefill=[128, 384]", "shapes.buckets"),
+    ],
+)
+def test_what_a_graph_cannot_be_is_refused_by_name(
+    tmp_path: Path, name: str, change: str, words: str
+) -> None:
+    with pytest.raises(CompileError) as caught:
+        _plan(tmp_path, name, change)
+    assert words in str(caught.value)
+    assert exit_code_of(caught.value) == 3
