@@ -5,12 +5,10 @@ from lmi_compile.backends.aoti.forms import Cache, Form, form_of
 from lmi_compile.backends.aoti.parallel import DEGREE, require_degree
 from lmi_compile.calibration import PlannedCalibration
 from lmi_compile.errors import Unsupported
-from lmi_recipes.model import Buckets
+from lmi_recipes.model import Shapes
 from lmi_recipes.target import CpuTarget
 
 _DTYPES = ("float32", "bfloat16")
-# A graph takes every length, and decode comes for one sequence and for all: nothing is padded.
-NO_BUCKETS = Buckets()
 _METHODS = ("none", "int8_wo", "int4_wo", "smoothquant", "fp8")
 
 
@@ -32,7 +30,7 @@ def check_ground(order: Order) -> None:
             ("auto", "fp8") if method == "fp8" else ("auto",),
         ),
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, (1,)),
-        ("shapes.buckets", recipe.shapes.buckets, (NO_BUCKETS,)),
+        ("shapes.buckets", buckets(recipe.shapes), ([],)),
     )
     if method != "none":
         carried = (*carried, (DEGREE, recipe.tensor_parallel_degree, (1,)))
@@ -50,6 +48,11 @@ def check_ground(order: Order) -> None:
         raise Unsupported(what, fix="use the values in brackets")
     if order.model.architecture is not None:
         require_degree(order.model.architecture, recipe.tensor_parallel_degree)
+
+
+def buckets(shapes: Shapes) -> list[int]:
+    """What a recipe asks for and no graph here has: each takes every length without padding."""
+    return [*shapes.buckets.prefill, *shapes.buckets.decode]
 
 
 def storage(order: Order, cpu: CpuTarget) -> Form:

@@ -115,12 +115,8 @@ def test_logits_are_the_models_whatever_the_length_the_graph_and_the_neighbours(
         hold(slot, places[slot] - 1, graphs.prefill(texts[slot][: places[slot]], last, slot)[0])
     while left := [slot for slot, place in enumerate(places) if place < len(texts[slot])]:
         if draw.random() < 0.3:
-            left = [draw.choice(left)]
-            rows = {
-                left[0]: graphs.decode(
-                    int(texts[left[0]][places[left[0]]]), places[left[0]], left[0]
-                )
-            }
+            one = draw.choice(left)
+            rows = {one: graphs.decode(int(texts[one][places[one]]), places[one], one)}
         else:
             tokens, positions = [0] * graphs.batch, [0] * graphs.batch
             for slot in left:

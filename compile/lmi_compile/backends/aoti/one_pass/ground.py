@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
-from lmi_compile.backends.aoti.ground import NO_BUCKETS
+from lmi_compile.backends.aoti.ground import buckets
 from lmi_compile.errors import Unsupported
 from lmi_verify.one_pass.heads import TASKS, Head, head_of
 
@@ -45,7 +45,7 @@ def _check(order: Order, head: Head, config: Mapping[str, JSONValue]) -> None:
         ("quantization.kv_cache_dtype", recipe.quantization.kv_cache_dtype, "auto"),
         ("tensor_parallel_degree", recipe.tensor_parallel_degree, 1),
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, 1),
-        ("shapes.buckets", recipe.shapes.buckets, NO_BUCKETS),
+        ("shapes.buckets", buckets(shapes), []),
         ("verify.tasks", len(recipe.verify.tasks), 0),
     ]
     if head.reads == "text":
