@@ -104,7 +104,7 @@ class Console:
             return
         self._finish()
         width = _columns() if self.terminal else None
-        print(title, file=self.err)
+        self._print(title)
         for line in table_lines(header, rows, None if width is None else width - 2):
             print(textwrap.indent(line, "  "), file=self.err)
         self.err.flush()

@@ -188,7 +188,11 @@ class Workspace:
 
 @contextlib.contextmanager
 def disk_faults(root: Path) -> Iterator[None]:
-    """Turn a full or read-only disk under `root` into an error that says what to do."""
+    """Turn a full or read-only disk under `root` into an error that says what to do.
+
+    Raises:
+        EnvironmentFault: the disk is full, read-only, or closed to this user.
+    """
     try:
         yield
     except OSError as error:

@@ -1,12 +1,8 @@
 """The servers that the registries under test stand on, started once."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from s3servers import KEY, SECRET, Bucket, Server, moto, seaweed
 
 

@@ -1,16 +1,24 @@
 """The command with a home of its own, and the two models that flows are built on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from lmi import Lmi, SmolLM2, Tiny
 from once import once
+from s3servers import Server, seaweed
 
 
 @pytest.fixture
 def lmi(tmp_path: Path) -> Lmi:
     return Lmi(home=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """A real S3 server."""
+    with seaweed() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

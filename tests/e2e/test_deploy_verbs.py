@@ -1,17 +1,13 @@
 """An artifact in S3 goes behind an endpoint of moto's SageMaker, and to a plain Docker host."""
 
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 import yaml
 from lmi import Lmi
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from s3servers import KEY, SECRET, Bucket, Server, moto
 from streaming import streaming
 

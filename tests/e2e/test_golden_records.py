@@ -1,22 +1,13 @@
 """References travel through a real S3 server: computed once, verified on read, never trusted."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from lmi import Ended, Lmi, write_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from s3servers import KEY, SECRET, Server, seaweed
+from s3servers import KEY, SECRET, Server
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with seaweed() as running:
-        yield running
 
 
 def test_a_second_machine_takes_the_reference_from_the_registry_and_checks_it(

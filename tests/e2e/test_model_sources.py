@@ -3,25 +3,15 @@
 The graphs are the session's tiny Llama's: another source of the same weights compiles nothing.
 """
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from lmi import Tiny, write_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from hub import COMMIT, TOKEN, Hub
-from s3servers import KEY, SECRET, Bucket, Server, seaweed
+from lmi import Tiny, write_recipe
+from s3servers import KEY, SECRET, Bucket, Server
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.fixture

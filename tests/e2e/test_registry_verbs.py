@@ -1,25 +1,15 @@
 """A build goes to a real S3 server, and consumers find, check, promote, pull and revoke it."""
 
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from lmi import Lmi
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from s3servers import KEY, SECRET, Bucket, Server, seaweed
+from s3servers import KEY, SECRET, Bucket, Server
 
 from lmi_artifacts.evidence import PROVENANCE, SBOM, TEST_RESULT
 from lmi_artifacts.registry import open_registry
 from lmi_compile.matrix.history import FORMAT
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with seaweed() as running:
-        yield running
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lmi_compile.cli.matrix_view import _end
+
 pytestmark = pytest.mark.slow
 
 SNAPSHOTS = Path(__file__).parents[1] / "golden" / "terminal"
@@ -51,6 +53,26 @@ def _without_keys(screen: str) -> str:
     """Keys differ by code and machine; the number of catalogue recipes grows."""
     screen = re.sub(r"\b[0-9a-f]{64}\b", "<key>", screen)
     return re.sub(r"\b[0-9a-f]{12}\b", "<key 12>....", screen)
+
+
+def test_a_matrix_leaves_its_results_and_nothing_of_its_live_table(tmp_path: Path) -> None:
+    (tmp_path / "long.yaml").write_text(
+        "apiVersion: lmi-compile/v1\nname: a-name-that-is-as-long-as-those-of-the-catalogue-are\n"
+        'model: {id: here}\nbackend: "null"\ntoolchain: "null"\ntarget: {cpu: x86-64-v2}\n'
+        "shapes: {max_input_len: 16, max_seq_len: 32}\n",
+        encoding="utf-8",
+    )
+    screen = _seen("matrix long.yaml", 60, tmp_path)
+    lines = screen.splitlines()
+    assert "a-name-that-is-as-long-as-those-of-the-catalogue-are: built;" in lines
+    assert "1 builds: 1 built" in lines
+    assert not [line for line in lines if line.startswith("running")]
+    assert not [line for line in lines if len(line) > 60 and " " in line.strip()]
+
+
+def test_of_a_name_too_long_for_the_live_table_the_end_is_shown() -> None:
+    assert _end("build: compile", 14) == "build: compile"
+    assert _end("a-long-build: compile", 10) == "…: compile"
 
 
 @pytest.mark.parametrize("width", [60, 200])

@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "simulators" / "trtllm"))
-sys.path.insert(0, str(Path(__file__).parent))
 from lmi import Lmi
 from tiny_llama import make_tiny_llama
 from trtllm_simulator.install import install

@@ -1,15 +1,11 @@
 """`make links` tells a page that is gone from a server that could not be asked."""
 
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from links import ask, named_links
 
 

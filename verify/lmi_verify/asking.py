@@ -109,7 +109,37 @@ def drawn(eager: Eager, prompts: PromptSet, answers: Sequence[Answer]) -> torch.
     return torch.tensor([eager.draw(row, prompts.sampling.temperature, seed) for seed in seeds])
 
 
-def write_prompts(
+def write_answered(
+    out: Path,
+    prompts: PromptSet,
+    asked: Sequence[Asked],
+    answers: Sequence[Answer],
+    *,
+    eos_token_ids: Sequence[int],
+    draws: torch.Tensor | None = None,
+) -> None:
+    """Writes what was asked and what was answered: all four files.
+
+    Args:
+        out: An empty folder.
+        prompts: The set that `asked` is of.
+        asked: In the order of the files' indices.
+        answers: One for each.
+        eos_token_ids: What ends a continuation.
+        draws: int64 [draws], the tokens drawn; None where nothing is.
+    """
+    digest = _write_prompts(
+        out,
+        prompts,
+        asked,
+        vocab_size=answers[0].forced_logits.shape[-1],
+        eos_token_ids=eos_token_ids,
+    )
+    names = [each.prompt.id for each in asked]
+    write_outputs(out, digest, names, answers, eos_token_ids=eos_token_ids, draws=draws)
+
+
+def _write_prompts(
     out: Path,
     prompts: PromptSet,
     asked: Sequence[Asked],
@@ -183,7 +213,16 @@ def write_outputs(
     eos_token_ids: Sequence[int],
     draws: torch.Tensor | None,
 ) -> None:
-    """Writes outputs.safetensors, then outputs.json."""
+    """Writes outputs.safetensors, then outputs.json.
+
+    Args:
+        out: The folder.
+        digest: Of the prompts that were asked.
+        names: Of the prompts.
+        answers: One for each name.
+        eos_token_ids: What the side says ends a continuation.
+        draws: int64 [draws], the tokens drawn; None where nothing was.
+    """
     tensors: dict[str, torch.Tensor] = {} if draws is None else {"sampling.ids": draws}
     for index, each in enumerate(answers):
         name = f"{index:03d}"
@@ -225,7 +264,15 @@ def write_scores(
     vocab_size: int,
     tensors: Mapping[str, torch.Tensor],
 ) -> None:
-    """Writes the files of a side that scores and generates nothing."""
+    """Writes the files of a side that scores and generates nothing.
+
+    Args:
+        out: The folder.
+        digest: Of the prompts that were asked.
+        names: Of the prompts.
+        vocab_size: Width of the logits.
+        tensors: By their names in the file, such as `000.prompt_logits` [r, vocab].
+    """
     save_file(dict(tensors), out / "outputs.safetensors")
     header = {
         "format": 2,

@@ -107,13 +107,19 @@ class Eager:
         return list(torch.stack(rows, dim=1))
 
     def draw(self, logits: torch.Tensor, temperature: float, seed: int) -> int:
-        """A token drawn from softmax(logits / temperature); the same seed gives the same."""
+        """A token drawn from softmax(logits / temperature); the same seed gives the same.
+
+        Args:
+            logits: float32 [vocab].
+            temperature: Above 0.
+            seed: Of the generator.
+        """
         generator = torch.Generator().manual_seed(seed)
         chances = torch.softmax(logits / temperature, 0)
         return int(torch.multinomial(chances, 1, generator=generator))
 
     def log_prob(self, logits: torch.Tensor, token: int) -> float:
-        """What is reported as the token's log-probability, in nats."""
+        """The log-probability, in nats, that is reported of a token; `logits` is [vocab]."""
         return float(logits[token] - logits.logsumexp(0))
 
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lmi_verify.asking import Answer, Asked, continued, write_outputs, write_prompts
+from lmi_verify.asking import Answer, Asked, continued, write_answered
 from lmi_verify.eager import Eager
 from lmi_verify.errors import LimitsTooSmall
 from lmi_verify.huggingface import load
@@ -107,12 +107,4 @@ def _answer(
     made = PromptSet(
         version="tasks", digest=file_digest(out / "tasks.json"), prompts=tuple(prompts)
     )
-    digest = write_prompts(
-        out,
-        made,
-        asked,
-        vocab_size=answers[0].forced_logits.shape[-1],
-        eos_token_ids=eager.eos_token_ids,
-    )
-    names = [each.id for each in prompts]
-    write_outputs(out, digest, names, answers, eos_token_ids=eager.eos_token_ids, draws=None)
+    write_answered(out, made, asked, answers, eos_token_ids=eager.eos_token_ids)

@@ -11,8 +11,7 @@ from lmi_verify.asking import (
     answer_batch,
     continued,
     drawn,
-    write_outputs,
-    write_prompts,
+    write_answered,
 )
 from lmi_verify.eager import Eager
 from lmi_verify.errors import LimitsTooSmall, ModelUnreadable, PromptSetUnknown
@@ -78,7 +77,14 @@ def write_reference(
             f"{len(tokens)} + {len(one.forced_ids)} tokens, {answer.seconds['all']:.1f} s"
         )
     _together(eager, prompts, asked, answers)
-    _write(out, prompts, eager, asked, answers)
+    write_answered(
+        out,
+        prompts,
+        asked,
+        answers,
+        eos_token_ids=eager.eos_token_ids,
+        draws=drawn(eager, prompts, answers),
+    )
 
 
 def budget(*, max_input_len: int, max_seq_len: int, forced_tokens: int) -> tuple[int, int]:
@@ -169,26 +175,6 @@ def _together(eager: Eager, prompts: PromptSet, asked: list[Asked], answers: lis
         prompts.batch_tokens,
     )
     _say(f"reference: {len(chosen)} prompts together")
-
-
-def _write(
-    out: Path, prompts: PromptSet, eager: Eager, asked: list[Asked], answers: list[Answer]
-) -> None:
-    digest = write_prompts(
-        out,
-        prompts,
-        asked,
-        vocab_size=answers[0].forced_logits.shape[-1],
-        eos_token_ids=eager.eos_token_ids,
-    )
-    write_outputs(
-        out,
-        digest,
-        [each.prompt.id for each in asked],
-        answers,
-        eos_token_ids=eager.eos_token_ids,
-        draws=drawn(eager, prompts, answers),
-    )
 
 
 def _say(line: str) -> None:

@@ -76,12 +76,17 @@ def compare_rows(reference: FloatArray, candidate: FloatArray) -> Rows:
 
 
 def is_frozen(logits: FloatArray) -> bool:
-    """Whether two or more rows are all bit for bit the same."""
+    """Whether two or more rows of `logits`, [n, vocab], are all bit for bit the same."""
     return len(logits) > 1 and bool((_bits(logits) == _bits(logits[:1])).all())
 
 
 def kl_rows(reference: FloatArray, candidate: FloatArray) -> Values:
-    """KL(softmax(reference) || softmax(candidate)) of each row, in nats."""
+    """float64 [n]: KL(softmax(reference) || softmax(candidate)) of each row, in nats.
+
+    Args:
+        reference: float32 [n, vocab].
+        candidate: The same shape.
+    """
     return _join([_kl(a.astype(float), b.astype(float)) for a, b in _chunks(reference, candidate)])
 
 

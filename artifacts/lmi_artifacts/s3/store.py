@@ -180,7 +180,11 @@ class Store:
         )
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete objects; those that are absent already are no failure."""
+        """Delete objects; those that are absent already are no failure.
+
+        Raises:
+            RegistryTransient: the server left some of them.
+        """
         for start in range(0, len(keys), _DELETE_AT_ONCE):
             batch = keys[start : start + _DELETE_AT_ONCE]
             named = [{"Key": self.address.prefix + key} for key in batch]

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def check_tar(store: Store, ref: ArtifactRef, manifest: Manifest) -> None:
-    """Hold a stored tar.gz against the manifest: gzip ends with its content's size."""
+    """Hold a stored tar.gz against the manifest: gzip ends with its content's size.
+
+    Raises:
+        ArtifactRefused: it is cut short, or holds something else.
+    """
     entry = store.head(keys.packed(ref))
     if entry is None:
         return

@@ -106,6 +106,10 @@ class PartWriter:
 
         Returns:
             Whether this call made it appear.
+
+        Raises:
+            ArtifactRefused: the upload went away meanwhile; publishing again begins anew.
+            RegistryUnavailable: the server cannot be asked, or refuses.
         """
         rest = self._buffer[: self._filled]
         try:

@@ -104,7 +104,10 @@ def run_sweep(
             say(f"concurrency {concurrency}: measured already")
             found.append(kept)
             continue
-        raw = _put_on(target(), asked, prompts, concurrency)
+        place = target()
+        took = asked.warmup_seconds + asked.seconds
+        say(f"concurrency {concurrency}: measuring for {took:g} s")
+        raw = _put_on(place, asked, prompts, concurrency)
         write_json(path, raw)
         shown = level_figures(raw, None)
         say(_line(shown))
@@ -197,7 +200,11 @@ def report(
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a file that `write_json` wrote; None where there is none."""
+    """Read a file that `write_json` wrote; None where there is none.
+
+    Raises:
+        EnvironmentFault: it cannot be read, or is not JSON.
+    """
     try:
         found: dict[str, Any] = parse_json(path.read_bytes())
     except FileNotFoundError:
@@ -209,7 +216,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all.
+
+    Raises:
+        EnvironmentFault: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from lmi_compile.console import Console
 from lmi_compile.errors import CompileError
+from lmi_compile.layout import wrapped
 from lmi_compile.matrix.outcome import GREEN, Outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+_SECONDS_COLUMN = 4
 _COLOURS = {
     "built": "green",
     "cached": "green",
@@ -70,7 +72,9 @@ class LiveView:
         self._done: dict[str, int] = {}
         self._running: dict[str, tuple[float, str]] = {}
         self._lock = RLock()
-        self._live = Live(console=self._rich, refresh_per_second=4, get_renderable=self._table)
+        self._live = Live(
+            console=self._rich, refresh_per_second=4, get_renderable=self._table, transient=True
+        )
         self._live.start()
 
     def started(self, task: str, builds: tuple[str, ...]) -> None:
@@ -98,10 +102,11 @@ class LiveView:
         with self._lock:
             self._running.pop(outcome.name, None)
             self._done[outcome.came] = self._done.get(outcome.came, 0) + 1
-        self._rich.print(Text(sentence(outcome), style=_COLOURS.get(outcome.came, "")))
+        lines = wrapped(sentence(outcome), self._rich.width)
+        self._rich.print(Text(lines, style=_COLOURS.get(outcome.came, "")), soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Leave the lines of what has ended, and nothing of the table."""
         self._live.stop()
 
     def _table(self) -> "Table":
@@ -113,13 +118,18 @@ class LiveView:
         counts = ", ".join(f"{count} {came}" for came, count in sorted(done.items()))
         title = f"{sum(done.values())} of {self._total} builds: {counts or 'none has ended yet'}"
         table = Table(title=title, title_justify="left", expand=True, box=None, pad_edge=False)
-        table.add_column("running", ratio=2, no_wrap=True, overflow="ellipsis")
+        table.add_column("running", ratio=1, no_wrap=True)
         table.add_column("s", justify="right")
-        table.add_column("says", ratio=3, no_wrap=True, overflow="ellipsis")
-        now = time.monotonic()
+        table.add_column("says", ratio=1, no_wrap=True, overflow="ellipsis")
+        now, room = time.monotonic(), self._rich.width // 2 - _SECONDS_COLUMN
         for task, (begun, text) in running:
-            table.add_row(Text(task), f"{now - begun:.0f}", Text(text))
+            table.add_row(Text(_end(task, room)), f"{now - begun:.0f}", Text(text))
         return table
+
+
+def _end(text: str, room: int) -> str:
+    """As much of a step's name as there is room for: builds differ in the end of theirs."""
+    return text if len(text) <= room else f"…{text[1 - room :]}"
 
 
 def view_of(console: Console, total: int) -> PlainView | LiveView:

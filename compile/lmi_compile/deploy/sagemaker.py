@@ -254,7 +254,13 @@ def _log_tail(service: Service, group: str) -> list[str]:
 
 @contextmanager
 def translated(operation: str) -> Iterator[None]:
-    """Turn boto3's errors into ours, by whose fault they are."""
+    """Turn boto3's errors into ours, by whose fault they are.
+
+    Raises:
+        EnvironmentFault: no credentials, or no region.
+        DeployFailed: the request is wrong, or the service refuses it.
+        Transient: AWS does not answer.
+    """
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError, NoRegionError) as error:

@@ -78,7 +78,13 @@ def dequantised(stored: torch.Tensor, scale: torch.Tensor | None) -> torch.Tenso
 
 
 def fake_quantised(values: torch.Tensor, scale: torch.Tensor, kind: str) -> torch.Tensor:
-    """`values` rounded to `kind` and back, with a static scale."""
+    """`values` rounded to `kind` and back, with a static scale.
+
+    Args:
+        values: float32, of any shape.
+        scale: float32 []; one step of the format.
+        kind: `fp8` (E4M3, to ±448) or `int8`.
+    """
     scaled = values / scale
     if kind == "fp8":
         return scaled.clamp(-_FP8_MAX, _FP8_MAX).to(torch.float8_e4m3fn).float() * scale

@@ -38,7 +38,7 @@ def compare_weights(checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) ->
 
     Args:
         checkpoint: merged.
-        weights: the model's state dict, tied heads under both names.
+        weights: the model's state dict, each [out, in] or [n]; tied heads under both names.
 
     Raises:
         VerificationFailed: the checkpoint lacks a tensor of the model, or has one more.

@@ -14,7 +14,6 @@ from lmi_compile.report.records import (
 )
 
 _SIGNS = {"built": "✅", "cached": "✅", "quarantined": "🚧", "cancelled": "⏹", "interrupted": "⏹"}
-_GREEN = frozenset({"built", "cached"})
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
 _HEADER = ("", "build", "target", "state", "verdict", "worst figure", "seconds")
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from playwright.sync_api import sync_playwright
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 from streaming import streaming
 
 from lmi_compile.bench.prompts import make_prompts

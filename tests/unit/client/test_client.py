@@ -1,14 +1,11 @@
 """Asking a true streaming server: pieces as they come, retries, errors by whose fault they are."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 from streaming import streaming
 
 from lmi_artifacts.directory import FolderRegistry

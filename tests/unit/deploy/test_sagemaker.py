@@ -1,13 +1,9 @@
 """A deployment carried out by an unmodified boto3 client, against a small SageMaker on loopback."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 from sagemaker import Refusal, SageMaker, running
 
 from lmi_artifacts.manifest import Manifest

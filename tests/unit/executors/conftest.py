@@ -1,13 +1,9 @@
 """A real container engine, started once, and an image that borrows this host's Python."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
-sys.path.insert(0, str(Path(__file__).parent))
 from dockerd import Engine, dockerd, host_mounts, missing
 
 from lmi_compile.executors.container import Containers

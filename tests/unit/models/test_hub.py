@@ -1,12 +1,9 @@
 """Models of a hub, against a hub on loopback."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "servers"))
 from hub import COMMIT, TOKEN, Hub
 
 from lmi_compile.errors import ModelFault, Transient

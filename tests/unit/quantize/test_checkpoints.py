@@ -2,15 +2,12 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "fixtures"))
 from tiny_decoders import LLAMA3_ROPE, make_decoder
 from tiny_llama import make_tokenizer
 

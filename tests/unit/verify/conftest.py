@@ -79,9 +79,10 @@ def edited(tmp_path: Path, reference_dir: Path) -> Candidate:
         tensors: Edit | None = None,
         header: Callable[[dict[str, object]], object] | None = None,
         name: str = "candidate",
+        source: Path = reference_dir,
     ) -> Path:
         out = tmp_path / name
-        shutil.copytree(reference_dir, out)
+        shutil.copytree(source, out)
         if tensors is not None:
             arrays = load_file(out / "outputs.safetensors")
             tensors(arrays)

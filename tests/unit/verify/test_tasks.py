@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lmi_verify import judging, questions
@@ -37,21 +36,9 @@ def asked(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def answered(asked: Path, tmp_path: Path) -> Callable[[Edit], Path]:
+def answered(asked: Path, edited: Callable[..., Path]) -> Callable[[Edit], Path]:
     """A build's answers: the reference's, changed."""
-
-    def make(edit: Edit) -> Path:
-        out = tmp_path / "answers"
-        out.mkdir()
-        arrays = load_file(asked / "outputs.safetensors")
-        edit(arrays)
-        save_file(arrays, out / "outputs.safetensors")
-        header = json.loads((asked / "outputs.json").read_bytes())
-        del header["tensors"]
-        (out / "outputs.json").write_text(json.dumps(header), encoding="utf-8")
-        return out
-
-    return make
+    return lambda edit: edited(edit, name="answers", source=asked)
 
 
 @pytest.fixture

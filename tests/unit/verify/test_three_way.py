@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from lmi_verify import baseline, judging, reference
 from lmi_verify.baseline import score
@@ -42,26 +42,14 @@ def asked(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def changed(asked: Path, tmp_path: Path) -> Callable[..., Path]:
+def changed(asked: Path, edited: Callable[..., Path]) -> Callable[..., Path]:
     """A candidate: the reference's own outputs with something changed."""
 
     def make(
         tensors: Callable[[Arrays], object] = lambda arrays: arrays,
-        header: Callable[[dict[str, object]], object] = lambda content: content,
+        header: Callable[[dict[str, object]], object] | None = None,
     ) -> Path:
-        out = tmp_path / "candidate"
-        out.mkdir()
-        arrays = load_file(asked / "outputs.safetensors")
-        tensors(arrays)
-        save_file(
-            {name: np.ascontiguousarray(each) for name, each in arrays.items()},
-            out / "outputs.safetensors",
-        )
-        content = json.loads((asked / "outputs.json").read_text())
-        del content["tensors"]
-        header(content)
-        (out / "outputs.json").write_text(json.dumps(content))
-        return out
+        return edited(tensors, header, source=asked)
 
     return make
 

@@ -3,7 +3,8 @@
 from lmi_compile.backend import Order
 from lmi_compile.backends.neuron import facts
 from lmi_compile.backends.neuron.facts import Instance
-from lmi_compile.backends.neuron.memory import Decoder, decoder_of, footprint
+from lmi_compile.backends.neuron.memory import decoder_of, footprint
+from lmi_compile.feasibility.shape import Shape
 from lmi_recipes.toolchain import load_toolchain, toolchain_names
 
 _SHOWN = 3
@@ -50,7 +51,7 @@ def _instead(order: Order) -> str:
 
 
 def _best_degrees(
-    order: Order, instance: Instance, decoder: Decoder, asked: set[int]
+    order: Order, instance: Instance, decoder: Shape, asked: set[int]
 ) -> tuple[int, ...]:
     """The smallest degree at which it fits; the one that was asked for, where that fits."""
     fitting = [
@@ -60,7 +61,7 @@ def _best_degrees(
     return tuple((wanted or fitting)[:1])
 
 
-def _fits(order: Order, instance: Instance, decoder: Decoder, degree: int) -> bool:
+def _fits(order: Order, instance: Instance, decoder: Shape, degree: int) -> bool:
     recipe = order.recipe
     needs = footprint(
         decoder,

@@ -7,8 +7,9 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.neuron import facts, fitting, shape_rules
 from lmi_compile.backends.neuron.facts import DECODER_ROUTES, ROUTES, Instance, RouteName
-from lmi_compile.backends.neuron.memory import Decoder, Footprint, decoder_of, footprint
+from lmi_compile.backends.neuron.memory import Footprint, decoder_of, footprint
 from lmi_compile.errors import Unsupported
+from lmi_compile.feasibility.shape import Shape
 from lmi_recipes.errors import RecipeImpossible
 from lmi_recipes.problems import Problem
 
@@ -30,7 +31,7 @@ class Ground:
     route: RouteName
     instance: Instance
     config: Mapping[str, JSONValue]
-    decoder: Decoder | None
+    decoder: Shape | None
     footprint: Footprint | None
 
 
@@ -74,7 +75,7 @@ def _problems(
     route: RouteName,
     instance: Instance | None,
     config: Mapping[str, JSONValue],
-    decoder: Decoder | None,
+    decoder: Shape | None,
 ) -> Found:
     yield from _target_problems(order, instance, config)
     yield from _model_problems(order, config, decoder)
@@ -108,9 +109,7 @@ def _target_problems(
         yield (field, value, f"{why}; {fitting.what_fits(order)}")
 
 
-def _model_problems(
-    order: Order, config: Mapping[str, JSONValue], decoder: Decoder | None
-) -> Found:
+def _model_problems(order: Order, config: Mapping[str, JSONValue], decoder: Shape | None) -> Found:
     if not config:
         why = "a plan needs the model's config.json: name it in model.config, or use a directory"
         yield ("model.config", "nothing", why)
@@ -159,7 +158,7 @@ def _number_problems(order: Order, route: RouteName, config: Mapping[str, JSONVa
 
 
 def _degree_problems(
-    order: Order, route: RouteName, instance: Instance, decoder: Decoder | None
+    order: Order, route: RouteName, instance: Instance, decoder: Shape | None
 ) -> Found:
     recipe = order.recipe
     degree = recipe.tensor_parallel_degree
@@ -183,7 +182,7 @@ def _degree_problems(
         yield ("tensor_parallel_degree", str(degree), f"{why}{fits}")
 
 
-def _memory_problems(order: Order, instance: Instance, decoder: Decoder) -> Found:
+def _memory_problems(order: Order, instance: Instance, decoder: Shape) -> Found:
     needs = _footprint(order, decoder)
     room = instance.bytes_per_core - facts.core_reserve()
     if needs.per_core > room:
@@ -211,7 +210,7 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:.2f} GB"
 
 
-def _footprint(order: Order, decoder: Decoder) -> Footprint:
+def _footprint(order: Order, decoder: Shape) -> Footprint:
     recipe = order.recipe
     return footprint(
         decoder,

@@ -46,7 +46,16 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
 
 def make_example(specs: list[dict[str, Any]], *, index: int, vocab: int) -> dict[str, torch.Tensor]:
-    """Deterministic inputs: odd examples are padded by a quarter, so that the mask matters."""
+    """Deterministic inputs: odd examples are padded by a quarter, so that the mask matters.
+
+    Args:
+        specs: `name`, `shape` and `dtype` of every input, as `encoders.input_shapes` gives them.
+        index: which example.
+        vocab: ids are below it.
+
+    Returns:
+        A tensor of each spec's shape by its name.
+    """
     generator = torch.Generator().manual_seed(_SEED + index)
     example: dict[str, torch.Tensor] = {}
     for spec in specs:

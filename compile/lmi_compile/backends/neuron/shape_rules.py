@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lmi_compile.backends.neuron.facts import DECODER_ROUTES, RouteName
-from lmi_compile.backends.neuron.memory import Decoder
+from lmi_compile.feasibility.shape import Shape
 from lmi_recipes.model import Recipe
 
 # Serve-time knobs that the container's own property classes take and that no graph depends on.
@@ -11,11 +11,11 @@ _SERVE_TIME = ("job_queue_size", "model_loading_timeout", "output_formatter", "p
 
 
 def problems(
-    recipe: Recipe, route: RouteName, decoder: Decoder | None
+    recipe: Recipe, route: RouteName, decoder: Shape | None
 ) -> Iterator[tuple[str, str, str]]:
     """Field, value and reason of everything about shapes that the route cannot do."""
     shapes = recipe.shapes
-    positions = None if decoder is None else decoder.positions
+    positions = None if decoder is None else decoder.max_positions
     if positions is not None and shapes.max_seq_len > positions:
         why = f"the model's positions end at {positions}"
         yield ("shapes.max_seq_len", str(shapes.max_seq_len), why)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lmi_compile.backends.neuron.encoders import parameter_estimate
-from lmi_compile.backends.neuron.memory import decoder_of, footprint, padded_heads, parameter_count
+from lmi_compile.backends.neuron.memory import decoder_of, footprint, padded_heads
 from lmi_recipes.catalog import find_recipe
 
 CONFIGS = find_recipe("null-demo").parent / "configs"
@@ -31,8 +31,9 @@ def _config(name: str) -> dict:
 def test_parameters_are_those_of_the_model_itself(name: str, parameters: int) -> None:
     decoder = decoder_of(_config(name))
     assert decoder is not None
-    biases = 28 * (3584 + 2 * 512) if name == "qwen2-7b" else 0  # of Qwen2's q, k and v: 0.002 %
-    assert parameter_count(decoder) + biases == parameters
+    needs = footprint(decoder, degree=8, batch=1, length=64, dtype="bfloat16", method="none")
+    assert needs.parameters == parameters
+    assert needs.checkpoint_bytes == 2 * parameters
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_int8_halves_the_matrices_and_not_the_embeddings() -> None:
         footprint(decoder, degree=2, batch=1, length=4096, dtype="bfloat16", method=method)
         for method in ("none", "int8_wo")
     )
-    ends = 2 * 2 * decoder.vocab * decoder.hidden
+    ends = 2 * 2 * decoder.vocabulary * decoder.hidden
     assert small.weights_bytes - ends == (plain.weights_bytes - ends) // 2
     assert small.kv_per_core == plain.kv_per_core
 

@@ -1,6 +1,5 @@
 """Plans of the catalogue, and the simulators' modules on the path."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +8,6 @@ import pytest
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.survey import load, survey
 from lmi_recipes.catalog import find_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[3] / "simulators" / "trtllm"))
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,9 @@
 """Every command line of the catalogue against the simulators; every mutant of one refused."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[3] / "simulators" / "trtllm"))
 from trtllm_running import (
     MACHINES,
     Bench,

@@ -2,16 +2,12 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[3] / "simulators" / "trtllm"))
 from trtllm_running import trtllm_recipes
 
 from lmi_compile.backends.tensorrt_llm.arithmetic import memory_of, parameters_of

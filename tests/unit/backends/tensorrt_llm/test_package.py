@@ -1,15 +1,11 @@
 """The packaged tree: whole, the planned engine, recognised by its container; else refused."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[3] / "simulators" / "trtllm"))
 from trtllm_simulator.engines import hf_pretrained, write_engine
 from trtllm_simulator.machine import Machine
 

@@ -1,15 +1,11 @@
 """Thirty wrong command lines, refused; the text is argparse's own or one of TensorRT-LLM's."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[3] / "simulators" / "trtllm"))
 from trtllm_running import Bench, write_calibration
 from trtllm_simulator.machine import Machine
 

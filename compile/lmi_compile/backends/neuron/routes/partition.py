@@ -8,10 +8,10 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.neuron.environment import KEPT_CACHE
 from lmi_compile.backends.neuron.ground import Ground
-from lmi_compile.backends.neuron.memory import Decoder
 from lmi_compile.backends.neuron.routes import common
 from lmi_compile.backends.neuron.shape_rules import context_length
 from lmi_compile.common_steps import reference_step
+from lmi_compile.feasibility.shape import Shape
 from lmi_compile.step import Argv, Call, Resources, Step
 
 # DJL's words; bfloat16 is refused there.
@@ -102,7 +102,7 @@ def serving_properties(order: Order, ground: Ground) -> dict[str, str]:
     return properties
 
 
-def grouped_query_attention(decoder: Decoder | None, degree: int) -> str | None:
+def grouped_query_attention(decoder: Shape | None, degree: int) -> str | None:
     """How transformers-neuronx shares key and value heads; None where every query has its own.
 
     Heads that divide among the cores are sharded; where a head divides among several cores it is
