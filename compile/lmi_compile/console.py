@@ -98,6 +98,16 @@ class Console:
         """One JSON value on stdout."""
         print(json.dumps(value, ensure_ascii=False), file=self.out, flush=True)
 
+    def answer(
+        self, value: Mapping[str, JSONValue] | Sequence[JSONValue], *lines: str, as_json: bool
+    ) -> None:
+        """What was asked for, on stdout: `value` as one line of JSON, or `lines` as they are."""
+        if as_json:
+            self.json(value)
+        else:
+            for line in lines:
+                self.data(line)
+
     def table(self, title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table for people."""
         if self.quiet:

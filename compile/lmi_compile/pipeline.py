@@ -334,14 +334,10 @@ class NotProven(ProofFailed):
 
 
 def run_once(planned: PlannedStep, inputs: Mapping[str, Path], tools: Tools) -> tuple[Path, bool]:
-    """Run a step unless another process finishes it first.
-
-    Returns:
-        Its output directory, and whether it ran here.
+    """Run a step unless another process finishes it first; says whether it ran here.
 
     Raises:
-        CompileError: the step failed, or the disk cannot be written.
-        Interrupted: a signal came; the next run goes on from here.
+        CompileError: the step failed, was interrupted, or the disk cannot be written.
     """
     step, key, workspace = planned.step, planned.key, tools.workspace
     with (

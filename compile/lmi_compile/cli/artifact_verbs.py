@@ -201,17 +201,13 @@ def pull(
             trust_remote_code=trust_remote_code,
         )
     console.line("up to date" if pulled.up_to_date else f"{pulled.fetched} files fetched")
-    if as_json:
-        console.json(
-            {
-                "artifact": str(artifact),
-                "path": str(pulled.path),
-                "up_to_date": pulled.up_to_date,
-                "fetched": pulled.fetched,
-            }
-        )
-    else:
-        console.data(str(pulled.path))
+    told: dict[str, JSONValue] = {
+        "artifact": str(artifact),
+        "path": str(pulled.path),
+        "up_to_date": pulled.up_to_date,
+        "fetched": pulled.fetched,
+    }
+    console.answer(told, str(pulled.path), as_json=as_json)
     return ExitCode.OK
 
 

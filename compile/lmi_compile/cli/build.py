@@ -94,10 +94,8 @@ def build(
             continue
         codes.append(ExitCode.OK)
         told.append((recipe, done.verdict))
-        if as_json:
-            console.json(done.to_json())
-        else:
-            console.data(str(done.artifact or done.path or done.decision))
+        said = str(done.artifact or done.path or done.decision)
+        console.answer(done.to_json(), said, as_json=as_json)
     write_junit(console, junit, told)
     return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
 

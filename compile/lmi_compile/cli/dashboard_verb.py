@@ -30,9 +30,6 @@ def dashboard(
         index = write_dashboard(registry, runs, folder)
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written", str(error)) from error
-    if as_json:
-        console.json({"page": str(index), "runs": len(runs)})
-    else:
-        console.line(f"{len(runs)} runs of {registry.url}")
-        console.data(str(index))
+    console.line(f"{len(runs)} runs of {registry.url}")
+    console.answer({"page": str(index), "runs": len(runs)}, str(index), as_json=as_json)
     return ExitCode.OK

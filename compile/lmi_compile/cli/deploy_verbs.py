@@ -98,10 +98,7 @@ def deploy(
         return ExitCode.OK
     service = _connect(region, console, flags)
     made = _carried_out(planned, instance, service, wait=not no_wait)
-    if as_json:
-        console.json({"artifact": str(artifact), **made})
-    else:
-        console.data(planned.endpoint)
+    console.answer({"artifact": str(artifact), **made}, planned.endpoint, as_json=as_json)
     return ExitCode.OK
 
 
@@ -187,11 +184,9 @@ def docker(
             compose.write_text(text, encoding="utf-8")
         except OSError as error:
             raise EnvironmentFault(f"{compose} cannot be written", str(error)) from error
-    if as_json:
-        console.json({"pull": pull, "run": run_line(name, host), "compose": text})
-    else:
-        console.data(pull)
-        console.data(run_line(name, host))
+    line = run_line(name, host)
+    told: dict[str, JSONValue] = {"pull": pull, "run": line, "compose": text}
+    console.answer(told, pull, line, as_json=as_json)
     return ExitCode.OK
 
 
@@ -232,9 +227,5 @@ def _delete(endpoint: str, service: "Service", console: Console, as_json: bool) 
     gone = take_away(endpoint, service)
     if not gone:
         raise ArtifactRefused(f"the endpoint {endpoint}", ["there is none of that name"])
-    if as_json:
-        console.json({"deleted": list(gone)})
-    else:
-        for item in gone:
-            console.data(item)
+    console.answer({"deleted": list(gone)}, *gone, as_json=as_json)
     return ExitCode.OK

@@ -79,12 +79,8 @@ def resolve(
         refused = tuple(map(str, choice.refused))
         for line in refused:
             console.line(f"passed over {line}")
-    if as_json:
-        console.json(
-            {"artifact": str(ref), "location": registry.location(ref), "passed_over": refused}
-        )
-    else:
-        console.data(str(ref))
+    told = {"artifact": str(ref), "location": registry.location(ref), "passed_over": refused}
+    console.answer(told, str(ref), as_json=as_json)
     return ExitCode.OK
 
 
@@ -135,11 +131,9 @@ def tag(
     if expected is not None:
         before = None if expected == "none" else Digest.parse(expected)
     registry.move_tag(artifact, tag, expected=before)
-    if as_json:
-        replaced = None if before is None else str(before)
-        console.json({"artifact": str(artifact), "tag": tag, "replaced": replaced})
-    else:
-        console.data(f"{artifact.name}:{tag} -> {artifact.digest}")
+    replaced = None if before is None else str(before)
+    told = {"artifact": str(artifact), "tag": tag, "replaced": replaced}
+    console.answer(told, f"{artifact.name}:{tag} -> {artifact.digest}", as_json=as_json)
     return ExitCode.OK
 
 
@@ -214,11 +208,8 @@ def gc(
     if keep_runs is not None:
         found += _forget(registry, keep_runs, delete=delete)
     found += registry.collect_garbage(older_than=older_than, dry_run=not delete)
-    if as_json:
-        console.json({"removed" if delete else "would_remove": found})
-    else:
-        for item in found:
-            console.data(str(item))
+    told = {"removed" if delete else "would_remove": found}
+    console.answer(told, *map(str, found), as_json=as_json)
     verb = "removed" if delete else "would be removed; say --delete"
     console.line(f"{len(found)} {verb}")
     return ExitCode.OK

@@ -41,9 +41,9 @@ def sign(
     """Sign the artifact REF and what is said about it so far (ed25519)."""
     console = Console(quiet=quiet, verbose=verbose)
     try:
-        keyid = make_keys(key, key.with_name(key.name + ".pub")) if new_key else None
+        made = make_keys(key, key.with_name(key.name + ".pub")) if new_key else None
         if ref is None:
-            console.data(str(keyid))
+            console.data(str(made))
             return ExitCode.OK
         registry = registry_of(read_settings(**flags))
         artifact = registry.resolve(ref)
@@ -52,10 +52,9 @@ def sign(
         what = f"signing needs {error.name}"
         raise EnvironmentFault(what, fix=_NO_CRYPTOGRAPHY) from error
     registry.add_statement(artifact, signature)
-    if as_json:
-        console.json({"artifact": str(artifact), "keyid": signature.predicate["keyid"]})
-    else:
-        console.data(f"{artifact} signed by {signature.predicate['keyid']}")
+    keyid = signature.predicate["keyid"]
+    told = {"artifact": str(artifact), "keyid": keyid}
+    console.answer(told, f"{artifact} signed by {keyid}", as_json=as_json)
     return ExitCode.OK
 
 
@@ -82,10 +81,8 @@ def promote(
     artifact = registry.resolve(ref)
     rules = promotion.Policy() if policy is None else promotion.read_policy(policy)
     promotion.promote(registry, artifact, tag, rules, why)
-    if as_json:
-        console.json({"artifact": str(artifact), "tag": tag})
-    else:
-        console.data(f"{artifact.name}:{tag} -> {artifact.digest}")
+    said = f"{artifact.name}:{tag} -> {artifact.digest}"
+    console.answer({"artifact": str(artifact), "tag": tag}, said, as_json=as_json)
     return ExitCode.OK
 
 
@@ -103,10 +100,8 @@ def rollback(
         raise ReferenceInvalid(tagged, "is not NAME:TAG")
     console, registry = opened(flags, quiet=quiet, verbose=verbose)
     back = promotion.rollback(registry, wanted.name, wanted.tag, why)
-    if as_json:
-        console.json({"artifact": str(back), "tag": wanted.tag})
-    else:
-        console.data(f"{wanted.name}:{wanted.tag} -> {back.digest}")
+    said = f"{wanted.name}:{wanted.tag} -> {back.digest}"
+    console.answer({"artifact": str(back), "tag": wanted.tag}, said, as_json=as_json)
     return ExitCode.OK
 
 
@@ -122,8 +117,6 @@ def revoke(
     console, registry = opened(flags, quiet=quiet, verbose=verbose)
     artifact = registry.resolve(ref)
     promotion.revoke(registry, artifact, reason)
-    if as_json:
-        console.json({"artifact": str(artifact), "revoked": reason})
-    else:
-        console.data(f"{artifact} revoked: {reason}")
+    said = f"{artifact} revoked: {reason}"
+    console.answer({"artifact": str(artifact), "revoked": reason}, said, as_json=as_json)
     return ExitCode.OK
