@@ -17,6 +17,8 @@ from lmi_compile.settings import Settings, load_settings
 from lmi_compile.step import Step
 from lmi_compile.workspace import Staging, Workspace, disk_faults, stopwatch
 
+# In a node's cache: where the driver runs on a node, it holds the locks of the cache itself.
+_HOME = "ray"
 _LINES = 10_000  # of a log that goes with the answer, the last ones
 Hear = Callable[[str], None]
 
@@ -84,7 +86,7 @@ class MountedTask(Task):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTask(Task):
-    """A try in the node's own cache; inputs and outputs travel through a registry.
+    """A try in a cache of the node's own; inputs and outputs travel through a registry.
 
     Attributes:
         inputs: the keys of the steps it needs, which are in the registry.
@@ -98,7 +100,7 @@ class StoredTask(Task):
 
     def run(self, hear: Hear) -> Mapping[str, JSONValue]:
         """Run it, unless an earlier try had finished, and share it; says where."""
-        depot, workspace = Depot(self.store), Workspace(load_settings({}).cache_dir)
+        depot, workspace = Depot(self.store), Workspace(load_settings({}).cache_dir / _HOME)
         with disk_faults(workspace.root), workspace.at_work():
             inputs = {
                 name: _fetched(key, name, workspace, depot) for name, key in self.inputs.items()

@@ -196,7 +196,7 @@ def test_outputs_travel_through_a_registry_where_nodes_share_no_cache(drive: Dri
     (copied,) = drive.cache.glob("steps/*/out/in/done")
     program = copied.parents[1] / "run.sh"
     assert (copied.read_text(), os.access(program, os.X_OK)) == ("", True)
-    on_node = {path.name for path in drive.cluster.cache("a10g").glob("steps/*/out/*")}
+    on_node = {path.name for path in drive.cluster.cache("a10g").glob("ray/steps/*/out/*")}
     assert {"done", "in", "run.sh"} <= on_node  # what it needed was brought to it
     elsewhere = {"store": store, "cache": str(drive.place / "new")}
     again = drive(drive.once(), drive.copies(resources=A10G), **elsewhere)
@@ -232,8 +232,9 @@ def test_nodes_that_cannot_see_the_cache_build_the_same_through_s3(
 
 @pytest.mark.slow
 def test_a_failure_away_from_the_cache_is_told_with_its_log(drive: Drive) -> None:
-    store = str(drive.place / "store")
-    failed = drive(drive.coded(75, 2), drive.coded(3, 9, name="second"), store=store)
+    through = {"store": str(drive.place / "store"), "cache": str(drive.cluster.cache("a10g"))}
+    second = drive.coded(3, 9, name="second", resources=A10G)  # the driver runs on that node
+    failed = drive(drive.coded(75, 2, resources=A10G), second, **through)
     assert (failed["ended"], failed["kind"]) == (4, "ToolFailed")
     assert "step second failed: exit 3" in failed["what"]
     assert (drive.place / "counted").read_text() == "xxx"  # 75 once, and 3 once
