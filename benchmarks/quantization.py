@@ -3,11 +3,12 @@
     python benchmarks/quantization.py [--cache DIR] [--artifact DIR@COMMIT ...] [--out FILE]
     python benchmarks/quantization.py --write       (the page from the JSON file, nothing measured)
 
-Every case is a recipe of the catalogue whose build is finished in the cache (`lmi-compile RECIPE`
-makes it) or an artifact of a registry, built at another commit; one that is neither says so. Of
-an earlier run at the same commit and day, only what was missing is measured. A control is the same
-recipe's package with weights that were not smoothed: fitted, packaged, run and judged here by the
-steps' own functions.
+Every case is a recipe of the catalogue whose package is finished in the cache (`lmi-compile RECIPE`
+makes it) or an artifact of a registry, built at another commit. Of an earlier run at the same
+commit and day, only what was missing is measured; of one at another commit, what there is no
+package for is kept and says its commit. A control is the same recipe's package with weights that
+were not smoothed: fitted and packaged here by the steps' own functions, and run and judged where
+that recipe's own package was.
 """
 
 import argparse
@@ -96,14 +97,12 @@ CASES = (
 SPLIT = Case(title="tensor parallel 3", recipe="-tp3")
 
 
-def steps_of(case: Case, cache: Path) -> dict[str, Path] | None:
-    """Step to its finished directory; None where the build is not finished."""
+def steps_of(case: Case, cache: Path) -> dict[str, Path]:
+    """Step to its directory, of those that are finished."""
     plan = make_plan(survey(load(RECIPE + case.recipe, case.change), cache))
     workspace = Workspace(cache)
     found = {planned.step.name: workspace.find(planned.key) for planned in plan.steps}
-    finished = {name: path for name, path in found.items() if path is not None}
-    needed = {"model", "reference", "compile", "package", "candidate", "judge"}
-    return finished if needed <= set(finished) else None
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def unsmoothed(case: Case, steps: dict[str, Path], folder: Path, cache: Path) -> dict[str, Path]:
@@ -115,6 +114,8 @@ def unsmoothed(case: Case, steps: dict[str, Path], folder: Path, cache: Path) ->
         out.mkdir(parents=True)
     weights.run({}, steps, made["weights"])
     package.run({"name": "control"}, {**steps, **made}, made["package"])
+    if "judge" not in steps:
+        return {**steps, "package": made["package"]}
     candidate.run({}, {**steps, **made}, made["candidate"])
     sides = {name: ({**steps, **made})[name] for name in ("reference", "candidate")}
     judging.run(judged.params, sides, made["judge"])  # type: ignore[union-attr]  # a call of ours
@@ -128,10 +129,10 @@ def size(tree: Path) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A package, its verdict, and the commit that built it; empty is this one."""
+    """A package, its verdict if it was judged, and the commit that built it; empty is this one."""
 
     tree: Path
-    verdict: dict[str, Any]
+    verdict: dict[str, Any] | None
     commit: str = ""
 
 
@@ -157,17 +158,20 @@ def found(case: Case, sources: Sources, folder: Path) -> Built | None:
     if not case.control and not case.change and RECIPE + case.recipe in sources.artifacts:
         return sources.artifacts[RECIPE + case.recipe]
     steps = steps_of(case, sources.cache)
-    if steps is None:
-        return None
-    if case.control:
+    if case.control and {"compile", "calibrate"} <= set(steps):
         steps = unsmoothed(case, steps, folder, sources.cache)
-    verdict = json.loads((steps["judge"] / "verdict.json").read_bytes())
+    elif "package" not in steps:
+        return None
+    judged = steps.get("judge")
+    verdict = None if judged is None else json.loads((judged / "verdict.json").read_bytes())
     return Built(tree=steps["package"], verdict=verdict)
 
 
 def measured(cases: Sequence[Case], sources: Sources, before: dict[str, Any]) -> dict[str, Any]:
     """All cases, one after the other, against one float32 model; what is known stays."""
-    known = {row["title"]: row for row in before.get("rows", ()) if not row["missing"]}
+    commit = before.get("about", {}).get("commit", "")
+    kept = {row["title"]: row for row in before.get("rows", ()) if not row["missing"]}
+    known = kept if before.get("about") == about() else {}
     model = model_of(sources.cache)
     samples = list(windows(model, sources.text, 8, 256))
     reference = eager(model)
@@ -181,20 +185,27 @@ def measured(cases: Sequence[Case], sources: Sources, before: dict[str, Any]) ->
         with tempfile.TemporaryDirectory() as folder:
             built = found(case, sources, Path(folder))
             row: dict[str, Any] = {"title": case.title, "missing": built is None}
-            if built is not None:
+            if built is None and case.title in kept:
+                row = {**kept[case.title], "commit": kept[case.title]["commit"] or commit}
+            elif built is not None:
                 row |= measure(exact, packaged(built.tree), samples)
-                row |= {"bytes": size(built.tree), "commit": built.commit}
-                checks = {one["metric"]: one["measured"] for one in built.verdict["checks"]}
-                row |= {"verdict": built.verdict["decision"], "judged_kl": checks.get("kl_mean")}
+                row |= {"bytes": size(built.tree), "commit": built.commit, **_judged(built.verdict)}
         rows.append(row)
         print(json.dumps(row), flush=True)
     return {"about": about(), "rows": rows, "split": split(sources.cache)}
 
 
+def _judged(verdict: dict[str, Any] | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": "not judged", "judged_kl": None}
+    checks = {one["metric"]: one["measured"] for one in verdict["checks"]}
+    return {"verdict": verdict["decision"], "judged_kl": checks.get("kl_mean")}
+
+
 def split(cache: Path) -> dict[str, Any]:
     """The package of three processes beside the one of one: what both wrote for the judge."""
     whole, parts = steps_of(CASES[0], cache), steps_of(SPLIT, cache)
-    if whole is None or parts is None:
+    if "candidate" not in whole or "candidate" not in parts:
         return {"missing": True}
     name = "outputs.safetensors"
     expected, found = (load_file(steps["candidate"] / name) for steps in (whole, parts))
@@ -204,7 +215,8 @@ def split(cache: Path) -> dict[str, Any]:
         if name.endswith("_logits")
     ]
     texts = [name for name in expected if name.endswith(".generated_ids")]
-    verdict = json.loads((parts["judge"] / "verdict.json").read_bytes())
+    judged = parts.get("judge")
+    verdict = None if judged is None else json.loads((judged / "verdict.json").read_bytes())
     return {
         "missing": False,
         "error": max(errors),
@@ -213,7 +225,7 @@ def split(cache: Path) -> dict[str, Any]:
         "equal": sum(torch.equal(found[name], expected[name]) for name in texts),
         "tokens": sum(len(expected[name]) for name in texts),
         "shards": [path.stat().st_size for path in sorted(parts["package"].glob("weights-*"))],
-        "verdict": verdict["decision"],
+        "verdict": _judged(verdict)["verdict"],
     }
 
 
@@ -374,11 +386,10 @@ def main() -> int:
     given = parser.parse_args()
     if not given.write:
         before = json.loads(given.out.read_bytes()) if given.out.is_file() else {}
-        same = before if before.get("about") == about() else {}
         results = measured(
             [case for case in CASES if case.title not in given.skip],
             Sources(given.cache, given.text, dict(given.artifact)),
-            same,
+            before,
         )
         given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(given.out.read_bytes())), encoding="utf-8")
