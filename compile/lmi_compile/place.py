@@ -12,16 +12,24 @@ from lmi_compile.host import MISSING, installed_version, read_host
 from lmi_compile.keys import source_digests
 from lmi_compile.step import Call, Step
 
+_CHECKED = frozenset({"torch", "transformers"})
+
 
 def expected_of(step: Step) -> dict[str, JSONValue]:
-    """What the place of `step` must be like: this machine, as far as it decides the bytes."""
+    """What the place of `step` must be like, as far as it decides the bytes.
+
+    This machine; for a step in its toolchain's own image, the versions that the toolchain pins.
+    """
     if not isinstance(step.run, Call):
         return {}
     names = sorted(_names(step.identity))
+    here: dict[str, JSONValue] = {
+        name: found for name in names if (found := _found(name)) != MISSING
+    }
     return {
         "data": list(step.run.data),
         "sources": digest_json(_sources(step.run.function, step.run.data)).hex,
-        "versions": {name: found for name in names if (found := _found(name)) != MISSING},
+        "versions": here if step.image is None else _pinned(step.identity),
     }
 
 
@@ -44,7 +52,7 @@ def require_place(function: str, expected: Mapping[str, JSONValue]) -> None:
     wrong = [
         f"{name} {found}, not {version}"
         for name, version in wanted.items()
-        if (found := _found(name)) != version
+        if not _is(found := _found(name), str(version))
     ]
     if wrong:
         what = f"this place has {'; '.join(wrong)}"
@@ -59,6 +67,18 @@ def _sources(function: str, data: tuple[str, ...]) -> dict[str, JSONValue]:
 def _names(identity: Mapping[str, JSONValue]) -> set[str]:
     versions = identity.get("versions")
     return {*identity, *(versions if isinstance(versions, Mapping) else ())}
+
+
+def _pinned(identity: Mapping[str, JSONValue]) -> dict[str, JSONValue]:
+    """Exact versions among what a key names: of Python's packages, and of Python itself."""
+    versions = identity.get("versions")
+    named = {**identity, **(versions if isinstance(versions, Mapping) else {})}
+    return {name: named[name] for name in sorted(named) if name in _CHECKED}
+
+
+def _is(found: str, wanted: str) -> bool:
+    """Whether it is that version; `2.13.0+cpu` is 2.13.0 to whoever names no build tag."""
+    return found == wanted or ("+" not in wanted and found.partition("+")[0] == wanted)
 
 
 def _found(name: str) -> str:

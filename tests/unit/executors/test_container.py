@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,22 @@ def test_another_library_than_the_plan_knows_is_refused(
     step = Step(name="model", run=call, where="toolchain", identity={"PyYAML": "6.0.3"})
     with pytest.raises(EnvironmentFault, match=r"this place has PyYAML \S+, not 0\.0\.1"):
         containers(step, {}, staging, lambda _: None)
+
+
+def test_in_a_toolchains_own_image_its_pins_hold_and_not_this_machines_versions(
+    containers: Containers, staging: Staging, image_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image has this machine's torch, which a toolchain for another one must not take."""
+    monkeypatch.setattr("lmi_compile.place.installed_version", lambda _: "0.0.1")
+    call = Call(function="lmi_compile.backends.null.work:model", params={"id": "x"})
+    own = Image(reference=IMAGE, digest=image_id)
+    pinned = {"versions": {"torch": "2.7.1", "compiler": "host"}}
+    step = Step(name="model", run=call, where="toolchain", identity=pinned, image=own)
+    with pytest.raises(EnvironmentFault, match=r"this place has torch \S+, not 2\.7\.1"):
+        containers(step, {}, staging, lambda _: None)
+    here = {"versions": {"torch": version("torch").partition("+")[0]}}
+    containers(replace(step, identity=here), {}, staging, lambda _: None)
+    assert json.loads((staging.out / "model.json").read_text()) == {"id": "x"}
 
 
 def test_an_image_must_be_here_and_be_the_pinned_one(

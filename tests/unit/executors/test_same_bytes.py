@@ -39,6 +39,28 @@ def test_null(engine: Engine, image_id: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.scale
+def test_aoti_compiles_and_is_tried_in_its_toolchains_image(
+    engine: Engine, image_id: str, tmp_path: Path, make_tiny_llama: Callable[..., Path]
+) -> None:
+    """As for the torch of a published container; here the image has this machine's own."""
+    name = toolchain_with_image(tmp_path / "toolchains", "aoti-torch-2.13", IMAGE, image_id)
+    make_tiny_llama(tmp_path / "model")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        f"apiVersion: lmi-compile/v1\nname: tiny\nmodel: {{id: {tmp_path}/model}}\n"
+        f"toolchain: {name}\nbackend: aoti\ntarget: {{cpu: x86-64-v3}}\ndtype: float32\n"
+        "shapes: {max_input_len: 24, max_seq_len: 48}\n",
+        encoding="utf-8",
+    )
+    arguments = ["--toolchains", tmp_path / "toolchains", *container_flags(host_mounts())]
+    there = build(tmp_path / "home", recipe, *arguments, DOCKER_HOST=engine.url)
+    contained = {name for name, ran in there.ran.items() if ran["executor"] == "container"}
+    assert contained == {"compile", "candidate", "proof"}
+    assert {there.ran[name]["image"] for name in contained} == {image_id}
+    assert engine.names() == []
+
+
+@pytest.mark.scale
 def test_null_in_a_container_on_a_node(
     engine: Engine, image_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

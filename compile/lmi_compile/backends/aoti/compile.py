@@ -77,6 +77,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         degree = _degree(params)
         config = whole if degree == 1 else sharding.local_config(whole, degree)
         job = _job(params, config, int(whole.vocab_size))
+        inductor.compile_for(job.target, scratch)
         say(f"building {config.model_type} from its configuration, without weights")
         model = skeleton.build(config, job.shapes.dtype)
         plain = job.form == PLAIN

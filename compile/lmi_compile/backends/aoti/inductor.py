@@ -35,7 +35,15 @@ class Target:
     keeps_small: bool = False
 
     def options(self, library: Path) -> dict[str, object]:
-        """Inductor's settings for a library at `library` without any constants in it."""
+        """Inductor's settings for a library at `library` without any constants in it.
+
+        Settings that this torch does not know yet are left out (2.7.1 and 2.11.0 lack some); how
+        the processor is named then is `compile_for`'s matter.
+        """
+        known = config.get_config_copy()
+        return {name: value for name, value in self._wanted(library).items() if name in known}
+
+    def _wanted(self, library: Path) -> dict[str, object]:
         return {
             "aot_inductor.compile_wrapper_opt_level": "O0" if self.draft else "O1",
             "aot_inductor.enable_line_tables": False,
@@ -95,6 +103,29 @@ def require_compiler() -> str:
         what = f"{compiler} --version failed"
         raise EnvironmentFault(what, told.stderr.strip(), "repair the compiler, or set CXX")
     return told.stdout.splitlines()[0]
+
+
+def compile_for(target: Target, scratch: Path) -> None:
+    """Sees to it that the C++ compiler compiles for `target`, not for this machine.
+
+    Torch 2.13's Inductor has a setting for that. 2.7.1's and 2.11.0's say `-march=native`; of
+    several, gcc takes the last, which a script that stands for the compiler adds.
+
+    Args:
+        target: What to compile for.
+        scratch: Where the script goes; its path enters the names of kernels.
+    """
+    if "cpp.march" in config.get_config_copy():
+        return
+    script = scratch / "cxx"
+    script.write_text(compiler_script(target.march), encoding="utf-8")
+    script.chmod(0o755)
+    config.cpp.cxx = (None, str(script))
+
+
+def compiler_script(march: str) -> str:
+    """A script that is the C++ compiler for a processor by gcc's name."""
+    return f'#!/bin/sh\nexec {os.environ.get("CXX", "g++")} "$@" -march={march}\n'
 
 
 def compile_to(

@@ -15,17 +15,29 @@ from lmi_compile.backends.aoti.one_pass.ground import head_for
 from lmi_compile.backends.aoti.one_pass.steps import steps as one_pass_steps
 from lmi_compile.backends.aoti.parallel import DEGREE, shard_name
 from lmi_compile.common_steps import judge_steps, proof_step, reference_step
-from lmi_compile.errors import Unsupported
+from lmi_compile.errors import EnvironmentFault, Unsupported
 from lmi_compile.host import read_host, require_compiler, require_versions
 from lmi_compile.step import Call, Step
 from lmi_recipes.target import CpuTarget
 
 READS_MODEL = True
 _BACKEND = "lmi_compile.backends.aoti"
+# What runs compiled code, or runs the model in the versions that the key names; a toolchain with
+# an image has them there and nowhere else.
+_IN_THE_IMAGE = frozenset({"calibrate", "compile", "candidate", "tasks-candidate", "proof"})
 
 
 def steps(order: Order) -> tuple[Step, ...]:
     """Model, reference, compile, weights, package, candidate, baseline, judge, proof."""
+    planned = _steps(order)
+    if order.toolchain.image is None:
+        return planned
+    return tuple(
+        replace(step, where="toolchain") if step.name in _IN_THE_IMAGE else step for step in planned
+    )
+
+
+def _steps(order: Order) -> tuple[Step, ...]:
     cpu = _checked_target(order)
     head = head_for(order)
     if head is not None:
@@ -70,8 +82,13 @@ def _shows(order: Order) -> tuple[str, ...]:
 
 def notes(order: Order) -> tuple[str, ...]:
     """What the storage form means for whoever serves it."""
-    note = storage(order, _checked_target(order)).note
-    return (note,) if note else ()
+    found = [storage(order, _checked_target(order)).note]
+    image = order.toolchain.image
+    if image is not None:
+        digest = image.digest or "a digest that nobody has read"
+        where = f"compile, candidate and proof run in the image {image.reference} ({digest})"
+        found.append(f"{where}: build with --executor container")
+    return tuple(note for note in found if note)
 
 
 def preflight(order: Order) -> None:
@@ -83,7 +100,15 @@ def preflight(order: Order) -> None:
     packages = {
         name: version for name, version in order.toolchain.versions.items() if version != "host"
     }
-    require_versions(order.toolchain.name, packages)
+    image = order.toolchain.image
+    try:
+        require_versions(order.toolchain.name, packages)
+    except EnvironmentFault as fault:
+        if image is None:
+            raise
+        why = f"its steps run in the image {image.reference}. {image.note or ''}".strip()
+        fix = "--executor container, and --image NAME where the image has another name"
+        raise EnvironmentFault(fault.what, why, fix) from fault
     require_compiler(order.toolchain.name)
 
 
@@ -159,14 +184,18 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
 
 def _toolchain(order: Order, cpu: CpuTarget) -> dict[str, JSONValue]:
     """What compiles, as it enters the key."""
-    host = read_host()
+    image = order.toolchain.image
+    own: dict[str, JSONValue] = {}
+    versions: dict[str, JSONValue] = dict(order.toolchain.versions)
+    if image is None:
+        host = read_host()
+        versions |= {"compiler": host.compiler, "libc": host.libc}
+    else:
+        own["image"] = {"reference": image.reference, "digest": image.digest}
     return {
         "toolchain": order.toolchain.name,
-        "versions": {
-            **order.toolchain.versions,
-            "compiler": host.compiler,
-            "libc": host.libc,
-        },
+        "versions": versions,
+        **own,
         "march": cpu.march,
         "simdlen": cpu.simdlen,
     }

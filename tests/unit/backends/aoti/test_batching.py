@@ -1,6 +1,7 @@
 """Several requests at once: each gets the tokens that it would get alone."""
 
 import json
+import random
 import subprocess
 import sys
 from concurrent.futures import CancelledError, Future
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
@@ -82,6 +83,49 @@ def test_neighbours_change_nothing(
     for one, other in zip(together, alone, strict=True):
         for token, same in zip(one.tokens, other.tokens, strict=True):
             assert token.log_prob == pytest.approx(same.log_prob, abs=1e-4)
+
+
+SEQUENCES = st.lists(
+    st.tuples(st.integers(1, 128), st.integers(1, 96)).map(lambda pair: (pair[0], min(pair))),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(sequences=SEQUENCES, seed=st.integers(0, 999))
+@example(sequences=[(128, 96), (128, 1), (2, 1)], seed=0)  # to the last slot of all
+def test_logits_are_the_models_whatever_the_length_the_graph_and_the_neighbours(
+    built_for_three: SimpleNamespace, service: Service, sequences: list[tuple[int, int]], seed: int
+) -> None:
+    """Texts of any length, read to any place, then a token at a time: alone or with the others."""
+    graphs, draw = service.graphs, random.Random(seed)
+    model = AutoModelForCausalLM.from_pretrained(built_for_three.model).eval()
+    texts = [torch.tensor(draw.choices(range(graphs.vocab_size), k=end)) for end, _ in sequences]
+    with torch.no_grad():
+        expected = [model(text[None]).logits[0] for text in texts]
+
+    def hold(slot: int, place: int, row: torch.Tensor) -> None:
+        limit = 1e-5 * float(expected[slot].abs().max())
+        assert float((row - expected[slot][place]).abs().max()) <= limit, (slot, place)
+
+    places = [begin for _, begin in sequences]
+    for slot in draw.sample(range(len(texts)), len(texts)):
+        last = torch.tensor([places[slot] - 1])
+        hold(slot, places[slot] - 1, graphs.prefill(texts[slot][: places[slot]], last, slot)[0])
+    while left := [slot for slot, place in enumerate(places) if place < len(texts[slot])]:
+        if draw.random() < 0.3:
+            one = draw.choice(left)
+            rows = {one: graphs.decode(int(texts[one][places[one]]), places[one], one)}
+        else:
+            tokens, positions = [0] * graphs.batch, [0] * graphs.batch
+            for slot in left:
+                tokens[slot], positions[slot] = int(texts[slot][places[slot]]), places[slot]
+            logits = graphs.step(tokens, positions)
+            rows = {slot: logits[slot] for slot in left}
+        for slot, row in rows.items():
+            hold(slot, places[slot], row)
+            places[slot] += 1
 
 
 def test_every_slot_is_used_to_the_last_position(

@@ -63,6 +63,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         "compiler": inductor.require_compiler(),
     }
     with fixed_scratch(f"aoti-{digest_json(dict(params)).hex[:16]}") as scratch:
+        inductor.compile_for(target, scratch)
         say(f"building {config.get('model_type')} from its configuration, without weights")
         model = graph_of.build(config, head)
         with stage(f"{GRAPH}: exporting"):

@@ -264,7 +264,10 @@ def load_library(
     if set(wanted.values()) != set(graph["constants"]):
         raise RuntimeMismatch(f"{library} wants other constants than runtime.json lists", _FIX)
     given = {key: tensors[graph["constants"][name]] for key, name in wanted.items()}
-    runner.update_constant_buffer(given, False, True, True)  # noqa: FBT003 - a C++ binding: active buffer, all at once, memory stays ours
+    try:
+        runner.update_constant_buffer(given, False, True, True)  # noqa: FBT003 - a C++ binding: active buffer, all at once, memory stays ours
+    except TypeError:  # torch 2.7 has three arguments, and its library keeps copies of its own
+        runner.update_constant_buffer(given, False, True)  # noqa: FBT003 - as above
     return runner
 
 
