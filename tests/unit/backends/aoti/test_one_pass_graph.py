@@ -15,7 +15,7 @@ def sides(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return traced(kind, tmp_path_factory.mktemp(kind.name) / "model")
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     sizes=st.lists(st.integers(1, MOST_TOKENS), min_size=1, max_size=BATCH),
     seed=st.integers(0, 999),
