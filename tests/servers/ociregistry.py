@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3servers import free_ports
+from ports import free_ports
 
 _START_SECONDS = 240.0
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s3servers import free_ports
+from ports import free_ports
 
 _START_SECONDS = 240.0
 _STORE_BYTES = 80 << 20

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,35 +19,13 @@ from urllib.parse import quote
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from ports import free_ports
 
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry, open_registry
 
 KEY, SECRET = "test", "testtest1"
 _START_SECONDS = 240.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody had a moment ago, and whose gRPC twin (+10000) is free, too."""
-    found: list[int] = []
-    held: list[socket.socket] = []
-    try:
-        while len(found) < count:
-            one, two = socket.socket(), socket.socket()
-            held += [one, two]
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port + 10000 > 65535:
-                continue
-            try:
-                two.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                continue
-            found.append(port)
-    finally:
-        for one in held:
-            one.close()
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_ports
 from streaming import streaming
 
 from lmi_artifacts.directory import FolderRegistry
@@ -95,11 +96,11 @@ def test_a_server_that_came_up_answers(server: str) -> None:
 
 
 def test_a_server_that_closed_between_requests_is_connected_to_again() -> None:
-    with streaming() as url:
+    (port,) = free_ports(1)
+    with streaming("--port", str(port)) as url:
         transport = HttpTransport(f"{url}/invocations", timeout_seconds=60)
         assert list(transport.ask(request_body("a", {}, stream=True)))
-        port = url.rpartition(":")[2]
-    with streaming("--port", port):
+    with streaming("--port", str(port)):
         assert list(transport.ask(request_body("a", {}, stream=True)))
     transport.close()
 
