@@ -13,6 +13,8 @@ from once import once
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A tree that a test's child imports from must stay as it is on every machine, not by this variable.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The same examples in every run, however slow the machine is; `make fuzz` draws others.
 settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]

@@ -257,6 +257,14 @@ def to_failure(error: Exception) -> dict[str, str]:
     }
 
 
+def to_json(error: Exception) -> dict[str, str]:
+    """`error` as the command says it in JSON: also what is another room's own word."""
+    failure = to_failure(error)
+    if failure["kind"] == OurBug.__name__ and exit_code_of(error) is not ExitCode.BUG:
+        return {"kind": type(error).__name__, "what": str(error), "why": "", "fix": ""}
+    return failure
+
+
 def _is_full(error: BaseException | None) -> bool:
     """Whether a full disk is behind an error, by its number or in a library's words."""
     while error is not None:

@@ -43,7 +43,7 @@ def test_the_package_has_the_planned_bytes(smollm2: SmolLM2) -> None:
 
 def test_loading_it_takes_the_planned_memory(smollm2: SmolLM2) -> None:
     tree = smollm2.built["path"]
-    said = subprocess.check_output([sys.executable, "-c", _LOAD, tree], text=True)
+    said = subprocess.check_output([sys.executable, "-B", "-c", _LOAD, tree], text=True)
     assert _planned(smollm2)["load_bytes"] == pytest.approx(json.loads(said), rel=0.15)
 
 

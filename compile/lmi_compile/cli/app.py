@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lmi_compile.console import Console
-from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_failure
+from lmi_compile.errors import ExitCode, Interrupted, exit_code_of, to_json
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -141,7 +141,7 @@ def run(args: Sequence[str]) -> int:
         console.error(error)
         code = exit_code_of(error)
         if "--json" in args:
-            console.json({"error": dict(to_failure(error)), "exit_code": int(code)})
+            console.json({"error": dict(to_json(error)), "exit_code": int(code)})
         return code
 
 

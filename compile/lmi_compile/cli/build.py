@@ -19,7 +19,7 @@ from lmi_compile.cli.options import (
 )
 from lmi_compile.cli.reports import Told, print_briefly, print_proof, print_verdict, write_junit
 from lmi_compile.console import Console
-from lmi_compile.errors import ExitCode, exit_code_of, to_failure
+from lmi_compile.errors import ExitCode, exit_code_of, to_json
 from lmi_compile.executors.choose import Chosen
 from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
 from lmi_compile.pipeline import build as build_plan
@@ -89,7 +89,7 @@ def build(
             console.error(error)
             codes.append(exit_code_of(error))
             if as_json:
-                failure: dict[str, JSONValue] = dict(to_failure(error))
+                failure: dict[str, JSONValue] = dict(to_json(error))
                 console.json({"recipe": recipe, "error": failure, "exit_code": int(codes[-1])})
             continue
         codes.append(ExitCode.OK)

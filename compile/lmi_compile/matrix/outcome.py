@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.errors import ExitCode, exit_code_of, to_failure
+from lmi_compile.errors import ExitCode, exit_code_of, to_json
 from lmi_compile.matrix.planning import Planned, target_name
 from lmi_compile.pipeline import Build
 from lmi_recipes.reading import LoadedRecipe
@@ -56,7 +56,7 @@ class Outcome:
         failure: dict[str, JSONValue] | None = None
         if self.error is not None:
             code = int(exit_code_of(self.error))
-            failure = {**to_failure(self.error), "step": self.step or None, "exit_code": code}
+            failure = {**to_json(self.error), "step": self.step or None, "exit_code": code}
         return {
             "name": self.name,
             **_asked(self.planned),

@@ -14,6 +14,7 @@ from lmi_compile.errors import (
     exit_code_of,
     from_failure,
     to_failure,
+    to_json,
 )
 from lmi_recipes.errors import RecipeImpossible, RecipeInvalid, UnknownRecipe
 from lmi_verify.errors import GateInvalid, LimitsTooSmall, ModelUnreadable, OutputsUnusable
@@ -57,3 +58,11 @@ def test_an_error_crosses_a_process_boundary(raised: Exception, kind: type[Compi
     assert type(back) is kind
     assert str(raised).splitlines()[0] in back.what
     assert back.log == "log"
+
+
+def test_json_names_the_error_of_any_room_and_calls_only_the_unknown_a_bug() -> None:
+    refused = to_json(ArtifactNotFound("x", "y"))
+    assert (refused["kind"], refused["fix"]) == ("ArtifactNotFound", "")
+    assert refused["what"] == str(ArtifactNotFound("x", "y"))
+    assert to_json(ToolFailed("w"))["kind"] == "ToolFailed"
+    assert to_json(ZeroDivisionError("x"))["kind"] == "OurBug"
