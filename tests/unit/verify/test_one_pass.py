@@ -32,7 +32,7 @@ def _right() -> tuple[Tensors, Tensors]:
 def _built(asked: Tensors, outputs: Tensors) -> Tensors:
     return {
         **outputs,
-        **{f"{name[:4]}company": value for name, value in outputs.items()},
+        **{f"{name[:4]}company": value for name, value in outputs.items() if "output" in name},
         **{f"{name[:4]}text_ids": value for name, value in asked.items()},
     }
 
@@ -42,15 +42,17 @@ def judge(tmp_path: Path) -> Judge:
     def judged(change: Callable[[Tensors], object], **params: Any) -> dict[str, Any]:
         reference, candidate = tmp_path / "reference", tmp_path / "candidate"
         for folder in (reference, candidate):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
         asked, outputs = _right()
+        outputs |= params.pop("more", {})
         built = {name: value.copy() for name, value in _built(asked, outputs).items()}
         change(built)
         save_file(asked, reference / "prompts.safetensors")
         save_file(outputs, reference / "outputs.safetensors")
         save_file(built, candidate / "outputs.safetensors")
         listed = [{"id": "five"}, {"id": "three"}]
-        prompts = {"format": 1, "head": "mask", "digest": _DIGEST, "prompts": listed}
+        head = params.pop("head", "mask")
+        prompts = {"format": 1, "head": head, "digest": _DIGEST, "prompts": listed}
         (reference / "prompts.json").write_text(json.dumps(prompts))
         told = {"format": 1, "prompts_digest": params.pop("digest", _DIGEST)}
         (candidate / "outputs.json").write_text(json.dumps(told))
@@ -115,6 +117,16 @@ def test_what_cannot_be_compared_or_cannot_be_right_is_said(
     judge: Judge, change: Callable[[Tensors], object], decision: str
 ) -> None:
     assert judge(change)["decision"] == decision
+
+
+@pytest.mark.parametrize("name", ["000.company", "001.company", "001.embedding"])
+def test_nan_beside_right_outputs_is_no_pass(judge: Judge, name: str) -> None:
+    vectors: Tensors = {f"00{index}.embedding": np.ones(7, np.float32) for index in (0, 1)}
+    assert judge(lambda _: None, head="embedding", more=vectors)["decision"] == "ACCEPT"
+    found = judge(_off(name, np.nan), head="embedding", more=vectors)
+    assert found["decision"] == "REGRESSION"
+    (failed,) = (check for check in found["checks"] if not check["passed"])
+    assert failed["measured"] is None
 
 
 def test_outputs_of_other_examples_are_not_compared(judge: Judge) -> None:

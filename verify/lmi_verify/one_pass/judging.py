@@ -160,7 +160,8 @@ def _example(
     values: dict[str, float | None] = {"output_error_rel": _largest(rows.error) / scale}
     if "embedding" in right:
         off = _largest(np.abs(right["embedding"] - built["embedding"]))
-        values["output_error_rel"] = max(_largest(rows.error) / scale, off)
+        # maximum, unlike max, does not lose a NaN of the second
+        values["output_error_rel"] = float(np.maximum(_largest(rows.error) / scale, off))
     if head.chooses:
         values |= {"kl_max": _largest(rows.kl), "top1_margin": _largest(rows.gap) / scale}
     if "company" in built:
