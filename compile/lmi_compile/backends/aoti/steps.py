@@ -32,8 +32,10 @@ def steps(order: Order) -> tuple[Step, ...]:
     planned = _steps(order)
     if order.toolchain.image is None:
         return planned
+    # A container may not watch another process: the proof is only there where it cannot be here.
+    there = _IN_THE_IMAGE if _lacks(order) else _IN_THE_IMAGE - {"proof"}
     return tuple(
-        replace(step, where="toolchain") if step.name in _IN_THE_IMAGE else step for step in planned
+        replace(step, where="toolchain") if step.name in there else step for step in planned
     )
 
 
@@ -86,7 +88,8 @@ def notes(order: Order) -> tuple[str, ...]:
     image = order.toolchain.image
     if image is not None:
         digest = image.digest or "a digest that nobody has read"
-        where = f"compile, candidate and proof run in the image {image.reference} ({digest})"
+        what = "compile, candidate and proof" if _lacks(order) else "compile and candidate"
+        where = f"{what} run in the image {image.reference} ({digest})"
         found.append(f"{where}: build with --executor container")
     return tuple(note for note in found if note)
 
@@ -97,19 +100,24 @@ def preflight(order: Order) -> None:
     Raises:
         EnvironmentFault: one of them is not here.
     """
-    packages = {
-        name: version for name, version in order.toolchain.versions.items() if version != "host"
-    }
-    image = order.toolchain.image
-    try:
-        require_versions(order.toolchain.name, packages)
-    except EnvironmentFault as fault:
-        if image is None:
-            raise
+    image, fault = order.toolchain.image, _lacks(order)
+    if fault is not None and image is not None:
         why = f"its steps run in the image {image.reference}. {image.note or ''}".strip()
         fix = "--executor container, and --image NAME where the image has another name"
-        raise EnvironmentFault(fault.what, why, fix) from fault
+        raise EnvironmentFault(fault.what, why, fix)
+    if fault is not None:
+        raise fault
     require_compiler(order.toolchain.name)
+
+
+def _lacks(order: Order) -> EnvironmentFault | None:
+    """What this environment lacks of the toolchain's pinned packages."""
+    pins = order.toolchain.versions.items()
+    try:
+        require_versions(order.toolchain.name, {name: pin for name, pin in pins if pin != "host"})
+    except EnvironmentFault as fault:
+        return fault
+    return None
 
 
 def serving(order: Order) -> Mapping[str, JSONValue]:
