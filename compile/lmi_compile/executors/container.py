@@ -20,7 +20,7 @@ import docker  # noqa: TID253 - imported when a container is asked for
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backends.aoti.runtime.threads import decide
-from lmi_compile.errors import CompileError, EnvironmentFault, Interrupted, ToolFailed
+from lmi_compile.errors import CompileError, EnvironmentFault, ToolFailed
 from lmi_compile.events import Emit, Note
 from lmi_compile.executors.container_place import Limits, create_options, given_back, user_for
 from lmi_compile.executors.ending import check_outputs, failure, keep_log, out_of_time
@@ -96,7 +96,15 @@ class Containers:
         `expected` is what a call's place must be like, where another machine planned it.
         """
         if step.where == "host":
-            return run_step(step, inputs, staging, on_line, offline=self.offline, expected=expected)
+            return run_step(
+                step,
+                inputs,
+                staging,
+                on_line,
+                offline=self.offline,
+                expected=expected,
+                running=self.running,
+            )
         image = self._image_of(step)
         user = user_for(step, image)
         name = f"lmi-compile-{uuid.uuid4().hex}"
@@ -116,7 +124,7 @@ class Containers:
             given_back(staging, inputs, user),
             leashed("container", f"{address()}#{name}"),
             self._container(name, image, options) as container,
-            self._held(container, step),
+            self.running.held(step.name, lambda: _remove(self._engine(), container.id)),
         ):
             _follow(container, step, staging, on_line)
         check_outputs(step, staging)
@@ -130,23 +138,6 @@ class Containers:
             yield client.containers.create(image.id, name=name, **options)
         finally:
             _remove(client, name)
-
-    @contextmanager
-    def _held(self, container: Any, step: Step) -> Iterator[None]:
-        """Let another thread end it for good; whatever that looks like from here."""
-        ended = Event()
-
-        def end() -> None:
-            ended.set()
-            _remove(self._engine(), container.id)
-
-        try:
-            with self.running.held(end):
-                yield
-        except (CompileError, docker.errors.APIError) as error:
-            if ended.is_set():
-                raise Interrupted(f"step {step.name} was ended") from error
-            raise
 
     def _engine(self) -> Any:
         with self._lock:

@@ -71,16 +71,16 @@ def run_step(
         raise EnvironmentFault(what, fix="install it, or use the toolchain's image") from error
     alarm = _Alarm(process, step.resources.timeout_seconds)
     try:
-        held = (running or Running()).held(lambda: _kill(process))
+        held = (running or Running()).held(step.name, lambda: _kill(process))
         with held, alarm, _leash(step, process):
             last = keep_log(process.stdout or (), staging, on_line)
             code = process.wait()
+            if alarm.rang:
+                raise out_of_time(step, last)
+            if code != 0:
+                raise failure(step, code, staging, last)
     finally:
         _end(process)
-    if alarm.rang:
-        raise out_of_time(step, last)
-    if code != 0:
-        raise failure(step, code, staging, last)
     check_outputs(step, staging)
     return {"executor": "local"}
 

@@ -133,19 +133,19 @@ class RayCluster:
         way = self.way(staging, on_line)
         submit = ray.remote(ray_task.run).options(max_retries=0, **ask.options())
         running = submit.remote(way.task(step, inputs, self.settings))
-        try:
-            with self.running.held(lambda: _cancel(running)):
+        with self.running.held(step.name, lambda: _cancel(running)):
+            try:
                 _follow(running, step, ask, way)
-        except BaseException:
-            _cancel(running)
-            raise
-        answer = _answer(running, step)
-        way.ended(answer)
-        if "failure" in answer:
-            failure = answer["failure"]
-            told = failure.items() if isinstance(failure, dict) else ()
-            error = from_failure({name: str(text) for name, text in told}, None)
-            raise _Again(error) if answer["again"] else error
+            except BaseException:
+                _cancel(running)
+                raise
+            answer = _answer(running, step)
+            way.ended(answer)
+            if "failure" in answer:
+                failure = answer["failure"]
+                told = failure.items() if isinstance(failure, dict) else ()
+                error = from_failure({name: str(text) for name, text in told}, None)
+                raise _Again(error) if answer["again"] else error
         way.take()
         ran = answer["ran"]
         return ran if isinstance(ran, Mapping) else {}

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from threading import Lock
 
+from lmi_compile.errors import Interrupted
+
 
 class Running:
     """Ways to end what runs; after `cancel` nothing new stays alive."""
@@ -15,8 +17,16 @@ class Running:
         self._next = 0
 
     @contextlib.contextmanager
-    def held(self, end: Callable[[], None]) -> Iterator[None]:
-        """Let `cancel` call `end` while the block runs; at once where it was called before."""
+    def held(self, step: str, end: Callable[[], None]) -> Iterator[None]:
+        """Let `cancel` call `end` while the block runs; at once where it was called before.
+
+        Args:
+            step: the name of the step that the block runs.
+            end: ends it; the block may see that as a kill, a crash, a lost container.
+
+        Raises:
+            Interrupted: the block failed, and `cancel` was called.
+        """
         with self._lock:
             number, self._next = self._next, self._next + 1
             self._ends[number] = end
@@ -25,6 +35,10 @@ class Running:
             if late:
                 end()
             yield
+        except Exception as error:
+            if self._cancelled:
+                raise Interrupted(f"step {step} was ended") from error
+            raise
         finally:
             with self._lock:
                 del self._ends[number]

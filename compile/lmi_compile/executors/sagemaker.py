@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import botocore.session  # noqa: TID253 - imported when a job is asked for
 from botocore.exceptions import ClientError  # noqa: TID253 - as above
 
 from lmi_artifacts.digest import JSONValue
-from lmi_compile.errors import CompileError, EnvironmentFault, Interrupted, ToolFailed, Transient
+from lmi_compile.errors import EnvironmentFault, ToolFailed, Transient
 from lmi_compile.executors import sagemaker_entry
 from lmi_compile.executors.ending import check_outputs, failure
 from lmi_compile.executors.local import run_step
@@ -171,21 +170,11 @@ class SageMakerJobs:
     @contextmanager
     def _held(self, job: "_Job", step: Step) -> Iterator[None]:
         """Stop the job when this command is stopped, by a signal or another thread."""
-        ended = Event()
-
-        def end() -> None:
-            ended.set()
-            job.stop()
-
         try:
-            with self.running.held(end):
+            with self.running.held(step.name, job.stop):
                 yield
         except KeyboardInterrupt:
             job.stop()
-            raise
-        except CompileError as error:
-            if ended.is_set():
-                raise Interrupted(f"step {step.name} was ended") from error
             raise
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lmi_compile.errors import EnvironmentFault, OurBug, ToolFailed
+from lmi_compile.errors import EnvironmentFault, Interrupted, OurBug, ToolFailed
 from lmi_compile.executors.local import run_step
+from lmi_compile.executors.running import Running
 from lmi_compile.step import Argv, Call, Resources, Step
 from lmi_compile.workspace import Staging, Workspace
 
@@ -38,6 +39,13 @@ def test_a_killed_tool_is_explained_as_out_of_memory(staging: Staging) -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     with pytest.raises(ToolFailed, match="memory"):
         run_step(python(code), {}, staging, lambda _: None)
+
+
+def test_a_step_that_another_thread_ends_was_not_short_of_memory(staging: Staging) -> None:
+    running = Running()
+    step = python("print('up', flush=True); import time; time.sleep(600)")
+    with pytest.raises(Interrupted):
+        run_step(step, {}, staging, lambda _: running.cancel(), running=running)
 
 
 def test_a_step_that_takes_too_long_is_ended(staging: Staging) -> None:
