@@ -3,6 +3,7 @@
 boto3 would add its transfer manager, which nobody here uses, to every start.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
@@ -79,6 +80,18 @@ class Refused(Exception):
         self.status = status
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare the making of much that stays, as botocore's models do, the search for what may go."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa: ANN401 - boto3 has no types
     """Make a client; `count` is told the name of every operation that is sent, retries too.
 
@@ -98,9 +111,10 @@ def make_client(address: Address, count: Callable[[str], None]) -> Any:  # noqa:
             request_checksum_calculation="when_supported",
             response_checksum_validation="when_required",
         )
-        client = session.create_client(
-            "s3", region_name=region, endpoint_url=address.endpoint, config=config
-        )
+        with _uncollected():
+            client = session.create_client(
+                "s3", region_name=region, endpoint_url=address.endpoint, config=config
+            )
     except (*_CREDENTIALS, failures.BotoCoreError, ValueError) as error:
         raise RegistryMisconfigured(address.url, str(error)) from None
 

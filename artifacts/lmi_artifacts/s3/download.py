@@ -21,7 +21,7 @@ from lmi_artifacts.s3.ranges import PART, Buffers, RangeFile
 from lmi_artifacts.s3.store import Store
 from lmi_artifacts.s3.upload import Progress
 
-AHEAD: Final = 8
+AHEAD: Final = 6
 _CHUNK: Final = 2**20
 Piece = tuple[memoryview, int]
 """A part's buffer, and how much of it is the part."""

@@ -1,8 +1,8 @@
 """Memory that ranges arrive in, and files that are written range by range, past the page cache.
 
-A pull is bound by copying and hashing: memory is mapped once and used again, and large files are
-written with O_DIRECT where the file system has it, so that the kernel neither copies every byte
-into its cache nor writes it back at the fsync.
+A pull is bound by requests, copying and hashing: ranges are large, memory is mapped once, in huge
+pages, and used again, and large files are written with O_DIRECT where the file system has it, so
+that the kernel neither copies every byte into its cache nor writes it back at the fsync.
 """
 
 import fcntl
@@ -12,9 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-PART: Final = 16 * 2**20
+PART: Final = 32 * 2**20
 _BLOCK: Final = 4096
 _DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
+_HUGE: Final[int] = getattr(mmap, "MADV_HUGEPAGE", mmap.MADV_NORMAL)
 
 
 class Buffers:
@@ -25,11 +26,18 @@ class Buffers:
 
     def take(self) -> memoryview:
         """Give one that is free, or a new one."""
-        return self._free.pop() if self._free else memoryview(mmap.mmap(-1, PART))
+        return self._free.pop() if self._free else memoryview(_mapped(PART))
 
     def give_back(self, buffer: memoryview) -> None:
         """Let it be used again."""
         self._free.append(buffer)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(_HUGE)
+    return memory
 
 
 class RangeFile:
