@@ -99,7 +99,7 @@ def answer(question: Question, *, price: float | None = None) -> dict[str, JSONV
         "suggestions": _changes(question, verdict),
         "other_backends": list(advice(question)),
         "build": building_json(question),
-        "device_steps": list(question.facts.on_device),
+        "device_steps": list(question.facts.on_device if question.vendors else ()),
     }
 
 

@@ -26,7 +26,7 @@ def _there(question: Question, instance: Instance) -> Question:
     """
     moved = replace(question, instance=instance)
     vendor = instance.accelerator.vendor if instance.accelerator else None
-    if vendor is None or vendor in question.facts.vendors:
+    if vendor is None or vendor in question.vendors:
         return moved
     return replace(moved, backend=_BACKENDS[vendor], toolchain="", sm=(), neuron=())
 

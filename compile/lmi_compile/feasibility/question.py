@@ -43,6 +43,11 @@ class Question:
     model_bytes: int | None = 2
 
     @property
+    def vendors(self) -> tuple[str, ...]:
+        """Whose accelerators it runs on, which the toolchain may decide; empty for the CPU."""
+        return ("nvidia",) if self.sm else self.facts.vendors
+
+    @property
     def facts(self) -> BackendFacts:
         """What the backend does with memory."""
         return BACKEND_FACTS[self.backend]

@@ -29,7 +29,7 @@ def degree_is_possible(question: Question) -> bool:
 
 
 def _machine(question: Question) -> Iterator[Finding]:
-    instance, vendors = question.instance, question.facts.vendors
+    instance, vendors = question.instance, question.vendors
     if instance is None:
         if vendors:
             wanted = f"an instance type with {' or '.join(vendors)} accelerators"

@@ -197,7 +197,7 @@ def machines(question: Question) -> list[Instance]:
         one
         for one in every
         if one.accelerator is not None
-        and one.accelerator.vendor in question.facts.vendors
+        and one.accelerator.vendor in question.vendors
         and one.endpoint
         and (not question.sm or one.accelerator.sm in question.sm)
         and (not question.neuron or one.neuron_target in question.neuron)

@@ -69,10 +69,10 @@ class BackendFacts:
 
     Attributes:
         cache: `paged` keeps what is used; `static` keeps the whole batch at full length.
-        vendors: whose accelerators it runs on; empty for the CPU.
+        vendors: whose accelerators it runs on whatever its toolchain; empty for the CPU.
         doubled_head: a tied output head is stored a second time.
         degrees: how a recipe's degree above the heads is met: `divide` or `pad`.
-        on_device: steps that need the accelerator, where the backend is not built yet.
+        on_device: steps that need the accelerator, where there is one.
     """
 
     cache: Literal["paged", "static"]
@@ -86,8 +86,13 @@ BACKEND_FACTS: dict[BackendName, BackendFacts] = {
     "null": BackendFacts(
         cache="static", vendors=(), doubled_head=False, heads="divide", on_device=()
     ),
+    # Of a CUDA device its kernels are tuned and assembled on one.
     "aoti": BackendFacts(
-        cache="static", vendors=(), doubled_head=False, heads="divide", on_device=()
+        cache="static",
+        vendors=(),
+        doubled_head=False,
+        heads="divide",
+        on_device=("compile", "candidate", "proof"),
     ),
     # trtllm-build has no CPU-only build; a degree-8 engine can be built on one GPU.
     "tensorrt-llm": BackendFacts(

@@ -12,7 +12,15 @@ from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import VerificationFailed
 
 _PROBE = "probe"
-_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
+_PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+)
 _TOLD_LINES = 5
 
 

@@ -3,6 +3,7 @@
 No weights are read, so every fine-tune of an architecture shares the result.
 """
 
+import contextlib
 import gc
 import json
 import platform
@@ -31,6 +32,7 @@ from lmi_compile.backends.aoti.forms import PLAIN, Form, read_form
 from lmi_compile.backends.aoti.parallel import DEGREE, Split
 from lmi_compile.backends.aoti.progress import say, stage
 from lmi_compile.backends.aoti.runtime import environment
+from lmi_compile.backends.aoti.runtime.device import device_for
 from lmi_compile.backends.aoti.runtime.tensorfile import write_tensors
 from lmi_compile.backends.aoti.scratch import fixed_scratch
 from lmi_compile.errors import EnvironmentFault, ModelFault, Unsupported
@@ -48,6 +50,7 @@ class _Job:
     shapes: export.Shapes
     form: Form
     target: inductor.Target
+    sm: int | None
     flags: list[str]
     vectors: str
     compiler: str
@@ -59,7 +62,8 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     Args:
         params: `config` (a Hugging Face config.json; null: the model's own), `dtype`,
             `quantization` (a form; none when absent), `tensor_parallel_degree` (1 when absent;
-            else the libraries are one rank's, the same for each), `max_batch_size`,
+            else the libraries are one rank's, the same for each), `sm` (of a CUDA device that the
+            graphs run on; absent: on the processor), `max_batch_size`,
             `max_input_len`, `max_seq_len`, `march`, `simdlen`, `required_cpu_flags`, `draft`
             (compile fast rather than fast code; not when absent).
         inputs: `model` when `config` is null.
@@ -79,12 +83,7 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
         job = _job(params, config, int(whole.vocab_size))
         inductor.compile_for(job.target, scratch)
         say(f"building {config.model_type} from its configuration, without weights")
-        model = skeleton.build(config, job.shapes.dtype)
-        plain = job.form == PLAIN
-        swap = linears.swap_linears(model) if plain else quantised.quantise(model, job.form)
-        if job.form.cache == "fp8":
-            slots.add_scales(model, len(job.shapes.cache))
-        say(f"{swap} linear layers, quantisation: {job.form.method}. {job.form.note}".strip())
+        model = _model(config, job)
         splits = {} if degree == 1 else sharding.join_ranks(model, whole, degree)
         with sharding.named_group(degree):
             constants = _compile(model, job, scratch, out / "graphs")
@@ -94,17 +93,34 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     (out / "graphs.json").write_text(text, encoding="utf-8")
 
 
+def _model(config: transformers.PreTrainedConfig, job: _Job) -> transformers.PreTrainedModel:
+    """The model on its device, its linear layers as the graphs compute them."""
+    with contextlib.nullcontext() if job.sm is None else job.shapes.device:
+        model = skeleton.build(config, job.shapes.dtype)
+        if job.form != PLAIN:
+            swapped = quantised.quantise(model, job.form)
+            if job.sm is not None:
+                quantised.require_tensor_cores(model)
+        else:
+            swapped = linears.swap_linears(model) if job.sm is None else 0
+        if job.form.cache == "fp8":
+            slots.add_scales(model, len(job.shapes.cache))
+    note = job.form.note if job.sm is None else ""
+    say(f"{swapped} linear layers, quantisation: {job.form.method}. {note}".strip())
+    return model
+
+
 def _compile(
     model: transformers.PreTrainedModel, job: _Job, scratch: Path, kept: Path
 ) -> constants_of.Constants:
     """One graph after the other, so that memory holds one compilation."""
-    constants = constants_of.Constants()
+    constants = constants_of.Constants(device=job.shapes.device)
     names = constants_of.checkpoint_names(model)
     kernels = None
-    if _calls_kernel(model, job.shapes.batch):
+    if job.sm is None and _calls_kernel(model, job.shapes.batch):
         kernels = few_rows.build(scratch / "kernels", job.target.march)
     for graph, rows in _graphs(job.shapes.batch).items():
-        linears.set_rows(model, rows)
+        linears.set_rows(model, rows if job.sm is None else "any")
         with stage(f"{graph}: exporting"):
             exported = _export(model, job.shapes, rows)
         library = scratch / graph / "model.so"
@@ -153,6 +169,7 @@ def _job(
         why = f"max_input_len {longest}, max_seq_len {total}, the model's own limit {known}"
         fix = "need 2 <= max_input_len < max_seq_len <= the model's max_position_embeddings"
         raise Unsupported(what, why, fix)
+    sm = _whole(params, "sm") if "sm" in params else None
     listed = params["required_cpu_flags"]
     flags = [str(flag) for flag in listed] if isinstance(listed, list) else []
     missing = environment.missing_cpu_flags(flags)
@@ -164,6 +181,7 @@ def _job(
         march=str(params["march"]),
         simdlen=_whole(params, "simdlen"),
         draft=bool(params.get("draft")),
+        cuda=sm is not None,
     )
     shapes = export.Shapes(
         batch=_whole(params, "max_batch_size"),
@@ -172,6 +190,7 @@ def _job(
         cache=skeleton.cache_shapes(config),
         dtype=dtype,
         slot_dtype=torch.uint8 if form.cache == "fp8" else None,
+        device=_device(sm),
     )
     return _Job(
         config=config.to_dict(),
@@ -180,6 +199,7 @@ def _job(
         shapes=shapes,
         form=form,
         target=target,
+        sm=sm,
         flags=flags,
         vectors=inductor.require_vectors(target),
         compiler=inductor.require_compiler(),
@@ -204,6 +224,7 @@ def _description(
             "torch_git": torch.version.git_version,
             "machine": platform.machine(),
             "cpu_flags": list(job.flags),
+            **({} if job.sm is None else {"sm": job.sm}),
         },
         "model": {
             "model_type": job.config["model_type"],
@@ -272,6 +293,17 @@ def _config(params: Mapping[str, JSONValue], inputs: Mapping[str, Path]) -> dict
         what = f"config.json holds {type(given).__name__}, not an object"
         raise ModelFault(what, "", "correct the model's config.json")
     return given
+
+
+def _device(sm: int | None) -> torch.device:
+    """Where the graphs run; a device must be here, since kernels are tuned and assembled on it."""
+    try:
+        return device_for({} if sm is None else {"sm": sm})
+    except environment.RuntimeMismatch as error:
+        what = "the graphs cannot be compiled here"
+        raise EnvironmentFault(
+            what, str(error), "build on a machine of the target's kind"
+        ) from error
 
 
 def _degree(params: Mapping[str, JSONValue]) -> int:

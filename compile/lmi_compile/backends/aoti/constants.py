@@ -9,6 +9,7 @@ from transformers import PreTrainedModel  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti.export import Exported
 from lmi_compile.backends.aoti.forms import GROUP
+from lmi_compile.backends.aoti.runtime.device import CPU, open_library
 from lmi_compile.errors import OurBug, Unsupported
 
 _WRAPPER = "model."  # Prefill and Decode hold the model under this name
@@ -23,6 +24,7 @@ class Constants:
     """All tensors that the graphs of one package read.
 
     Attributes:
+        device: where the graphs run.
         weights: checkpoint name to parameter; only shapes and types mean anything.
         others: name to a tensor with its value, such as rotary frequencies.
         maps: graph to (name in the library to name in `weights` or `others`).
@@ -30,6 +32,7 @@ class Constants:
             and the kernel's: `onednn` (8 bits, source transposed) or `int4`.
     """
 
+    device: torch.device = CPU
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     others: dict[str, torch.Tensor] = field(default_factory=dict)
     maps: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -47,7 +50,7 @@ class Constants:
         Raises:
             Unsupported: A weight is so small that its (meaningless) numbers were compiled in.
         """
-        runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(library), 1)  # noqa: SLF001 - AOTInductor has no public loader without Inductor
+        runner = open_library(str(library), self.device)
         held = {**dict(exported.program.state_dict), **dict(exported.program.constants)}
         named = runner.get_constant_names_to_original_fqns()
         wanted = sorted(named.values())

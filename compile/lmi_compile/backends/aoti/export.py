@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram  # noqa: TID253 - the same
 from transformers import PreTrainedModel  # noqa: TID253 - the same
 
 from lmi_compile.backends.aoti import attention
+from lmi_compile.backends.aoti.runtime.device import CPU
 from lmi_compile.backends.aoti.skeleton import CacheShape
 from lmi_compile.backends.aoti.slots import (
     CountingDecodeLayer,
@@ -35,6 +36,7 @@ class Shapes:
         cache: per layer, what keys and values store.
         dtype: of the model.
         slot_dtype: of the cache's slots; the model's when None.
+        device: where the graphs run.
     """
 
     batch: int
@@ -43,12 +45,15 @@ class Shapes:
     cache: Sequence[tuple[CacheShape, CacheShape]]
     dtype: torch.dtype = torch.float32
     slot_dtype: torch.dtype | None = None
+    device: torch.device = CPU
 
     def slots(self, batch: int) -> list[torch.Tensor]:
         """Empty cache tensors `[batch, heads, S, width]` in the order k0, v0, k1, v1, ..."""
         dtype = self.slot_dtype or self.dtype
         return [
-            torch.zeros(batch, one.heads, self.max_seq_len, one.width, dtype=dtype)
+            torch.zeros(
+                batch, one.heads, self.max_seq_len, one.width, dtype=dtype, device=self.device
+            )
             for layer in self.cache
             for one in layer
         ]
@@ -69,7 +74,7 @@ class Prefill(torch.nn.Module):
         cache = SlotCache([PrefillLayer(*pair, scales) for pair, scales in layers])
         out = self.model(
             input_ids=ids,
-            position_ids=torch.arange(ids.shape[1])[None],
+            position_ids=torch.arange(ids.shape[1], device=ids.device)[None],
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=rows,
@@ -127,8 +132,8 @@ def export_prefill(model: PreTrainedModel, shapes: Shapes) -> Exported:
     length, rows = min(_EXAMPLE_LENGTH, shapes.max_input_len), _EXAMPLE_ROWS
     slots = shapes.slots(1)
     example = (
-        torch.zeros(1, length, dtype=torch.int64),
-        torch.zeros(min(rows, length), dtype=torch.int64),
+        torch.zeros(1, length, dtype=torch.int64, device=shapes.device),
+        torch.zeros(min(rows, length), dtype=torch.int64, device=shapes.device),
         slots,
     )
     text = Dim("T", min=1, max=shapes.max_input_len)
@@ -143,9 +148,10 @@ def export_decode(model: PreTrainedModel, shapes: Shapes) -> Exported:
     Raises:
         Unsupported: As for prefill.
     """
+    position = min(3, shapes.max_seq_len - 1)
     example = (
-        torch.zeros(shapes.batch, 1, dtype=torch.int64),
-        torch.full((shapes.batch,), min(3, shapes.max_seq_len - 1), dtype=torch.int64),
+        torch.zeros(shapes.batch, 1, dtype=torch.int64, device=shapes.device),
+        torch.full((shapes.batch,), position, dtype=torch.int64, device=shapes.device),
         shapes.slots(shapes.batch),
     )
     return _export(Decode(model), example, None, _attending(model, shapes))

@@ -2,28 +2,29 @@
 
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Cache, Form, form_of
+from lmi_compile.backends.aoti.machine import Machine
 from lmi_compile.backends.aoti.parallel import DEGREE, require_degree
 from lmi_compile.calibration import PlannedCalibration
 from lmi_compile.errors import Unsupported
 from lmi_recipes.model import Shapes
-from lmi_recipes.target import CpuTarget
 
 _DTYPES = ("float32", "bfloat16")
 _METHODS = ("none", "int8_wo", "int4_wo", "smoothquant", "fp8")
+_CUDA_METHODS = ("none", "fp8")
 
 
-def check_ground(order: Order) -> None:
+def check_ground(order: Order, machine: Machine) -> None:
     """Refuses what this backend does not carry yet, all of it at once.
 
     Raises:
         Unsupported: with each field, what it says and what it could say.
     """
     recipe = order.recipe
-    method = recipe.quantization.method
+    method, cuda = recipe.quantization.method, machine.gpu is not None
     carried: tuple[tuple[str, object, tuple[object, ...]], ...] = (
         ("model.task", recipe.model.task, ("text-generation",)),
-        ("dtype", recipe.dtype, _DTYPES if method == "none" else _DTYPES[:1]),
-        ("quantization.method", method, _METHODS),
+        ("dtype", recipe.dtype, _DTYPES if method == "none" or cuda else _DTYPES[:1]),
+        ("quantization.method", method, _CUDA_METHODS if cuda else _METHODS),
         (
             "quantization.kv_cache_dtype",
             recipe.quantization.kv_cache_dtype,
@@ -32,7 +33,7 @@ def check_ground(order: Order) -> None:
         ("pipeline_parallel_degree", recipe.pipeline_parallel_degree, (1,)),
         ("shapes.buckets", buckets(recipe.shapes), ([],)),
     )
-    if method != "none":
+    if method != "none" or cuda:
         carried = (*carried, (DEGREE, recipe.tensor_parallel_degree, (1,)))
     smoothing = recipe.quantization.smoothquant
     if smoothing is not None:
@@ -55,15 +56,15 @@ def buckets(shapes: Shapes) -> list[int]:
     return [*shapes.buckets.prefill, *shapes.buckets.decode]
 
 
-def storage(order: Order, cpu: CpuTarget) -> Form:
-    """The storage form that the recipe's quantisation means on the target's processors."""
+def storage(order: Order, machine: Machine) -> Form:
+    """The storage form that the recipe's quantisation means on the target."""
     quantization = order.recipe.quantization
     knobs = quantization.smoothquant or quantization.fp8
     per_token = knobs is not None and knobs.per_token
     cache: Cache = "fp8" if quantization.kv_cache_dtype == "fp8" else "auto"
     match quantization.method:
         case "none" | "int8_wo" | "int4_wo" | "smoothquant" | "fp8" as method:
-            return form_of(method, cpu.required_flags, per_token=per_token, cache=cache)
+            return form_of(method, machine.cpu.required_flags, per_token=per_token, cache=cache)
         case other:
             raise Unsupported(f"the aoti backend cannot build this yet: {other}")
 

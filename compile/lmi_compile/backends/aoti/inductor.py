@@ -27,12 +27,14 @@ class Target:
         simdlen: width in bits of the vectors that Inductor writes out.
         draft: the code around the loops is not optimised.
         keeps_small: vectors of up to 8 numbers stay constants; else they become code.
+        cuda: the graph runs on a CUDA device, whose kernels go into the library.
     """
 
     march: str
     simdlen: int
     draft: bool = False
     keeps_small: bool = False
+    cuda: bool = False
 
     def options(self, library: Path) -> dict[str, object]:
         """Inductor's settings for a library at `library` without any constants in it.
@@ -65,6 +67,7 @@ class Target:
             "alignment_asserts": False,
             "size_asserts": False,
             **({"always_keep_tensor_constants": True} if self.keeps_small else {}),
+            **({"aot_inductor.embed_kernel_binary": True} if self.cuda else {}),
         }
 
 

@@ -18,14 +18,15 @@ from lmi_compile.backends.aoti.few_rows import few_rows
 if TYPE_CHECKING:  # as in `quantised`
     from transformers import PreTrainedModel
 
-Rows = Literal["one", "few", "many"]
+Rows = Literal["one", "few", "many", "any"]
 
 
 class GraphLinear(torch.nn.Module):
     """A linear layer that knows how many rows its graph gives it.
 
     Attributes:
-        rows: one row in all; a few (decode of several sequences); many (prefill).
+        rows: one row in all; a few (decode of several sequences); many (prefill); any: on a CUDA
+            device, whose library has a matmul for each.
         to_float32: whether the result stays float32, as logits do, instead of x's type.
         sums_ranks: whether each rank of a split model computes a part of the sum.
     """

@@ -25,6 +25,7 @@ _ZERO_POINT = 128  # u8 activations are the signed number and this
 _LONG = 16  # Inductor writes vectors of up to 8 numbers into the code, where nothing can be given
 _TINY = 1e-8  # the scale of a token that is all zeros
 _KERNEL_ROWS = 16  # that the 4-bit kernel takes at a time
+_SIXTEEN = 16  # what FP8 tensor cores want rows and columns to be multiples of
 _CANNOT = "the aoti backend cannot quantise this model"
 
 
@@ -67,7 +68,7 @@ class Int8Linear(_Quantised):
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
         """See the class. A head sees one row of a prompt, so it always takes the kernel."""
-        if self.rows == "many" and not self.head:
+        if self.rows == "any" or (self.rows == "many" and not self.head):
             out = torch.nn.functional.linear(x.float(), self.weight.float())
         else:
             out = few_rows(x.float(), self.weight)
@@ -202,6 +203,8 @@ def two_in_one(numbers: torch.Tensor) -> torch.Tensor:
 class Fp8Linear(_Quantised):
     """E4M3 weights and activations, multiplied in float32: no CPU kernel for them is fast.
 
+    On a CUDA device the tensor cores multiply them as they are.
+
     Static: `input_factor` is one over the activation scale, the same number for every column; it
     is a vector because a single number would be compiled in.
     """
@@ -226,12 +229,40 @@ class Fp8Linear(_Quantised):
         return self._eighths(x / scale) * scale
 
     def _eighths(self, scaled: torch.Tensor) -> torch.Tensor:
-        rounded = scaled.clamp(-FP8_MOST, FP8_MOST).to(torch.float8_e4m3fn).float()
+        eighths = scaled.clamp(-FP8_MOST, FP8_MOST).to(torch.float8_e4m3fn)
+        if self.rows == "any":
+            return _scaled_product(eighths, self.weight) * self.weight_scale
+        rounded = eighths.float()
         if self.rows == "one":
             out = (rounded * self.weight.float()).sum(-1)[None]
         else:
             out = torch.nn.functional.linear(rounded, self.weight.float())
         return out * self.weight_scale
+
+
+def _scaled_product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The FP8 tensor cores' product of E4M3 `[M, in]` and `[out, in]`, in float32."""
+    one = torch.ones((), device=x.device)
+    out: torch.Tensor = torch._scaled_mm(  # noqa: SLF001 - the op has no public name
+        x, weight.t(), scale_a=one, scale_b=one, out_dtype=torch.float32
+    )
+    return out
+
+
+def require_tensor_cores(model: torch.nn.Module) -> None:
+    """Holds that the FP8 product of a CUDA device takes every layer.
+
+    Raises:
+        Unsupported: a width is no multiple of 16 (`torch._scaled_mm`'s own check).
+    """
+    odd = [
+        f"{name} ({one.out} x {one.width})"
+        for name, one in model.named_modules()
+        if isinstance(one, Fp8Linear) and (one.out % _SIXTEEN or one.width % _SIXTEEN)
+    ]
+    if odd:
+        why = f"FP8 tensor cores take multiples of {_SIXTEEN}: {', '.join(odd[:4])}"
+        raise Unsupported(_CANNOT, why, "use method: none")
 
 
 def quantise(model: "PreTrainedModel", form: Form) -> int:

@@ -11,25 +11,37 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
 from lmi_compile.backends.aoti.forms import Form
 from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
+from lmi_compile.backends.aoti.machine import (
+    CUDA_NOTE,
+    Machine,
+    machine_of,
+    require_device,
+)
 from lmi_compile.backends.aoti.one_pass.ground import head_for
 from lmi_compile.backends.aoti.one_pass.steps import steps as one_pass_steps
 from lmi_compile.backends.aoti.parallel import DEGREE, shard_name
 from lmi_compile.common_steps import judge_steps, proof_step, reference_step
-from lmi_compile.errors import EnvironmentFault, Unsupported
+from lmi_compile.errors import EnvironmentFault
 from lmi_compile.host import read_host, require_compiler, require_versions
-from lmi_compile.step import Call, Step
-from lmi_recipes.target import CpuTarget
+from lmi_compile.step import Call, Resources, Step
 
 READS_MODEL = True
 _BACKEND = "lmi_compile.backends.aoti"
 # What runs compiled code, or runs the model in the versions that the key names; a toolchain with
 # an image has them there and nowhere else.
+_ON_DEVICE = frozenset({"compile", "candidate", "tasks-candidate", "proof"})
 _IN_THE_IMAGE = frozenset({"calibrate", "compile", "candidate", "tasks-candidate", "proof"})
 
 
 def steps(order: Order) -> tuple[Step, ...]:
     """Model, reference, compile, weights, package, candidate, baseline, judge, proof."""
-    planned = _steps(order)
+    planned, gpu = _steps(order), machine_of(order).gpu
+    if gpu is not None:
+        device = Resources(accelerator=gpu.name, accelerator_count=1)
+        return tuple(
+            replace(step, where="device", resources=device) if step.name in _ON_DEVICE else step
+            for step in planned
+        )
     if order.toolchain.image is None:
         return planned
     # A container may not watch another process: the proof is only there where it cannot be here.
@@ -40,12 +52,12 @@ def steps(order: Order) -> tuple[Step, ...]:
 
 
 def _steps(order: Order) -> tuple[Step, ...]:
-    cpu = _checked_target(order)
+    machine = machine_of(order)
     head = head_for(order)
-    if head is not None:
-        return one_pass_steps(order, head, cpu, _toolchain(order, cpu))
-    check_ground(order)
-    form = storage(order, cpu)
+    if head is not None and machine.gpu is None:
+        return one_pass_steps(order, head, machine.cpu, _toolchain(order, machine))
+    check_ground(order, machine)
+    form = storage(order, machine)
     *calibrates, weights = _weight_steps(order, form)
     candidate = Step(
         name="candidate",
@@ -58,7 +70,7 @@ def _steps(order: Order) -> tuple[Step, ...]:
         *order.model.steps,
         reference_step(order.recipe),
         *calibrates,  # before the long step: a text that cannot be used says so first
-        _compile_step(order, cpu, form),
+        _compile_step(order, machine, form),
         weights,
         Step(
             name="package",
@@ -84,7 +96,8 @@ def _shows(order: Order) -> tuple[str, ...]:
 
 def notes(order: Order) -> tuple[str, ...]:
     """What the storage form means for whoever serves it."""
-    found = [storage(order, _checked_target(order)).note]
+    machine = machine_of(order)
+    found = [CUDA_NOTE] if machine.gpu is not None else [storage(order, machine).note]
     image = order.toolchain.image
     if image is not None:
         digest = image.digest or "a digest that nobody has read"
@@ -95,11 +108,12 @@ def notes(order: Order) -> tuple[str, ...]:
 
 
 def preflight(order: Order) -> None:
-    """The pinned torch and transformers, and a C++ compiler.
+    """The pinned torch and transformers, a C++ compiler and, for a CUDA device, one.
 
     Raises:
         EnvironmentFault: one of them is not here.
     """
+    require_device(machine_of(order))
     image, fault = order.toolchain.image, _lacks(order)
     if fault is not None and image is not None:
         why = f"its steps run in the image {image.reference}. {image.note or ''}".strip()
@@ -122,10 +136,12 @@ def _lacks(order: Order) -> EnvironmentFault | None:
 
 def serving(order: Order) -> Mapping[str, JSONValue]:
     """The container that serves it, and the CPU and torch version that it loads on."""
-    cpu = _checked_target(order)
+    machine = machine_of(order)
+    cpu, gpu = machine.cpu, machine.gpu
+    device: dict[str, JSONValue] = {} if gpu is None else {"sm": gpu.sm, "gpu": gpu.name, "gpus": 1}
     return {
         "container": order.toolchain.to_json()["serves"],
-        "hardware": {"march": cpu.march, "cpu_flags": list(cpu.required_flags)},
+        "hardware": {"march": cpu.march, "cpu_flags": list(cpu.required_flags), **device},
         "versions": {"torch": order.toolchain.versions["torch"]},
     }
 
@@ -162,8 +178,8 @@ def _weight_steps(order: Order, form: Form) -> tuple[Step, ...]:
     return calibrate, replace(weights, needs=("model", "compile", "calibrate"))
 
 
-def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
-    recipe, architecture = order.recipe, order.model.architecture
+def _compile_step(order: Order, machine: Machine, form: Form) -> Step:
+    recipe, architecture, cpu = order.recipe, order.model.architecture, machine.cpu
     return Step(
         name="compile",
         run=Call(
@@ -180,17 +196,18 @@ def _compile_step(order: Order, cpu: CpuTarget, form: Form) -> Step:
                 "simdlen": cpu.simdlen,
                 "required_cpu_flags": list(cpu.required_flags),
                 "draft": order.draft,
+                **({} if machine.gpu is None else {"sm": machine.gpu.sm}),
             },
             data=(f"{_BACKEND}.kernels",),
         ),
         needs=() if architecture is not None else ("model",),
         outputs=("graphs.json", "constants.safetensors"),
         where="toolchain",
-        identity=_toolchain(order, cpu),
+        identity=_toolchain(order, machine),
     )
 
 
-def _toolchain(order: Order, cpu: CpuTarget) -> dict[str, JSONValue]:
+def _toolchain(order: Order, machine: Machine) -> dict[str, JSONValue]:
     """What compiles, as it enters the key."""
     image = order.toolchain.image
     own: dict[str, JSONValue] = {}
@@ -204,13 +221,6 @@ def _toolchain(order: Order, cpu: CpuTarget) -> dict[str, JSONValue]:
         "toolchain": order.toolchain.name,
         "versions": versions,
         **own,
-        "march": cpu.march,
-        "simdlen": cpu.simdlen,
+        "march": machine.cpu.march,
+        "simdlen": machine.cpu.simdlen,
     }
-
-
-def _checked_target(order: Order) -> CpuTarget:
-    if order.cpu is None:
-        what = f"target {order.recipe.target.instance_type}: the aoti backend compiles for CPUs"
-        raise Unsupported(what, fix="write target: {cpu: x86-64-v3}")
-    return order.cpu

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from . import environment, ranks, threads
+from . import device, environment, ranks, threads
 from .environment import RuntimeMismatch
 
 _DTYPES = {
@@ -55,6 +55,7 @@ class Graphs:
         """
         self.description = environment.load_description(root)
         environment.check(self.description["requires"])
+        self._device = device.device_for(self.description["requires"])
         self.threads = threads.decide()
         degree = int(self.description["model"]["tensor_parallel_degree"])
         leads = degree > 1 and not rank
@@ -80,15 +81,18 @@ class Graphs:
         tensors = map_tensors(root, self.description, rank, degree)
         for name, packing in self.description["packed"].items():
             tensors[name] = kernel_weight(tensors[packing["source"]], packing["kernel"])
+        tensors = {name: tensor.to(self._device) for name, tensor in tensors.items()}
         self._runners = {
-            name: load_library(root, graph, tensors)
+            name: load_library(root, graph, tensors, self._device)
             for name, graph in self.description["graphs"].items()
         }
         self._runners.setdefault("decode_one", self._runners["decode"])
         self._tensors = tensors  # the libraries hold bare pointers into these
         dtype = _DTYPES[self.description["slot_dtype"]]
         self._slots = [
-            torch.zeros(self.batch, heads, self.max_seq_len, width, dtype=dtype)
+            torch.zeros(
+                self.batch, heads, self.max_seq_len, width, dtype=dtype, device=self._device
+            )
             for layer in self.description["cache"]
             for heads, width in layer
         ]
@@ -182,8 +186,9 @@ class Graphs:
     ) -> torch.Tensor:
         slots = self._slots if slot is None else self._of(slot)
         own = ids if self._peer is None else self._peer.own(ids)
-        out: torch.Tensor = self._runners[graph].run([own, second, *slots])[0]
-        return out
+        asked = [own.to(self._device), second.to(self._device), *slots]
+        out: torch.Tensor = self._runners[graph].run(asked)[0]
+        return out.cpu()
 
     def _of(self, slot: int) -> list[torch.Tensor]:
         if not 0 <= slot < self.batch:
@@ -254,12 +259,14 @@ def kernel_weight(weight: torch.Tensor, kernel: str) -> torch.Tensor:
 
 
 def load_library(
-    root: Path, graph: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
-) -> "torch._C._aoti.AOTIModelContainerRunnerCpu":
+    root: Path,
+    graph: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    place: torch.device = device.CPU,
+) -> device.Runner:
     """One library with its constants, which stay the caller's."""
     library = graph["library"]
-    # One model instance: calls never overlap here, and an instance more would cost memory.
-    runner = torch._C._aoti.AOTIModelContainerRunnerCpu(str(root / library), 1)  # noqa: SLF001 - the only loader that imports neither Dynamo nor Inductor
+    runner = device.open_library(str(root / library), place)
     wanted = runner.get_constant_names_to_original_fqns()
     if set(wanted.values()) != set(graph["constants"]):
         raise RuntimeMismatch(f"{library} wants other constants than runtime.json lists", _FIX)

@@ -66,7 +66,7 @@ def stream_tensors(
         file.write(len(encoded).to_bytes(8, "little"))
         file.write(encoded)
         for name in names:
-            held = get(name).detach().contiguous()
+            held = get(name).detach().cpu().contiguous()
             if held.numel():
                 file.write(raw(held))
 
