@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ CASES = {
 
 def _seen(command: str, width: int, home: Path) -> str:
     """The screen of a tmux terminal after the command has ended."""
-    tmux = [shutil.which("tmux") or "tmux", "-L", f"lmi-{os.getpid()}-{width}", "-f", "/dev/null"]
+    tmux = [shutil.which("tmux") or "tmux", "-L", f"lmi-{uuid.uuid4().hex}", "-f", "/dev/null"]
     program = f"{shlex.quote(sys.executable)} -m lmi_compile {command}"
     script = f"cd {shlex.quote(str(home))}; {program}; echo '{_END}'; sleep 600"
     kept = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}

@@ -170,13 +170,7 @@ def _job(
         fix = "need 2 <= max_input_len < max_seq_len <= the model's max_position_embeddings"
         raise Unsupported(what, why, fix)
     sm = _whole(params, "sm") if "sm" in params else None
-    listed = params["required_cpu_flags"]
-    flags = [str(flag) for flag in listed] if isinstance(listed, list) else []
-    missing = environment.missing_cpu_flags(flags)
-    if missing:
-        what = f"this processor lacks {', '.join(missing)}, which the target has"
-        why = "what is compiled could not be loaded and checked here"
-        raise EnvironmentFault(what, why, "build on a machine of the target's kind")
+    flags = _flags(params["required_cpu_flags"])
     target = inductor.Target(
         march=str(params["march"]),
         simdlen=_whole(params, "simdlen"),
@@ -293,6 +287,17 @@ def _config(params: Mapping[str, JSONValue], inputs: Mapping[str, Path]) -> dict
         what = f"config.json holds {type(given).__name__}, not an object"
         raise ModelFault(what, "", "correct the model's config.json")
     return given
+
+
+def _flags(listed: JSONValue) -> list[str]:
+    """The target's CPU flags, which this processor must have."""
+    flags = [str(flag) for flag in listed] if isinstance(listed, list) else []
+    missing = environment.missing_cpu_flags(flags)
+    if missing:
+        what = f"this processor lacks {', '.join(missing)}, which the target has"
+        why = "what is compiled could not be loaded and checked here"
+        raise EnvironmentFault(what, why, "build on a machine of the target's kind")
+    return flags
 
 
 def _device(sm: int | None) -> torch.device:
