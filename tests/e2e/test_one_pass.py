@@ -1,4 +1,4 @@
-"""Encoders and image classifiers through the whole flow: built, judged, proven, served.
+"""Encoders and image classifiers through the whole flow: built, judged, proven, served both ways.
 
 One kind a run, another for each commit; `make families` has them all.
 """
@@ -17,6 +17,7 @@ import torch
 import transformers
 from lmi import Lmi
 from one_pass import KINDS, MOST_TOKENS, OnePassKind, write_recipe
+from served import Served, serving
 from turn import turn_of_this_commit
 
 from lmi_verify.one_pass.reference import drawn
@@ -54,7 +55,7 @@ def _serve(tree: Path, bodies: list[object]) -> list[tuple[int, Any]]:
 
 
 @pytest.mark.parametrize("kind", _MARKED)
-def test_it_is_built_judged_proven_and_served(kind: OnePassKind, lmi: Lmi) -> None:
+def test_it_is_built_judged_proven_and_served(kind: OnePassKind, lmi: Lmi, tmp_path: Path) -> None:
     recipe = write_recipe(lmi.home, kind)
     ended = lmi(recipe.name, "--json")
     assert ended.code == 0, ended.err
@@ -68,14 +69,24 @@ def test_it_is_built_judged_proven_and_served(kind: OnePassKind, lmi: Lmi) -> No
     expected = _GATES.get(kind.task, _TEXT_GATES)
     assert set(checks) == expected | ({"batch_error_rel"} if kind.batch > 1 else set())
     assert 0 < checks["output_error_rel"]["measured"] <= 1e-4
-    _answers_like_its_model(kind, tree, lmi.home / "model")
-    _refuses_in_words(kind, tree)
+    asked, told = _answers_like_its_model(kind, tree, lmi.home / "model")
+    with serving(tree, home=tmp_path) as server:
+        for path in ("/invocations", "/endpoints/any/invocations"):
+            assert server.post(path, {"inputs": asked}).json() == told
+        if kind.pixels is not None:
+            picture = server.post("/invocations", drawn(0), **{"Content-Type": "image/png"})
+            assert picture.json() == [told]
+        assert server.post("/v1/completions", {"prompt": "x"}).status == 404
+        _refuses_in_words(kind, server)
     again = lmi(recipe.name, "--json").json()
     assert again["cached"]
 
 
-def _answers_like_its_model(kind: OnePassKind, tree: Path, model: Path) -> None:
-    """The served answers against Hugging Face's pipeline, or its own model where it has none."""
+def _answers_like_its_model(kind: OnePassKind, tree: Path, model: Path) -> tuple[str, Any]:
+    """The served answers against Hugging Face's pipeline, or its own model where it has none.
+
+    Returns the first thing asked, and its answer.
+    """
     if kind.pixels is not None:
         files = [base64.b64encode(drawn(index)).decode() for index in range(3)]
         (code, found), (_, alone) = _serve(tree, [{"inputs": files}, {"inputs": files[0]}])
@@ -87,7 +98,7 @@ def _answers_like_its_model(kind: OnePassKind, tree: Path, model: Path) -> None:
             picture = Image.open(io.BytesIO(drawn(index))).convert("RGB")
             _alike(answer, pipeline(picture, top_k=5))
         _alike(alone, found[0])
-        return
+        return files[0], alone
     texts = ["the cat sat", "a much longer text about nothing at all", "x"]
     if kind.task == "fill-mask":
         mask = "<mask>" if kind.name == "roberta" else "[MASK]"
@@ -97,11 +108,12 @@ def _answers_like_its_model(kind: OnePassKind, tree: Path, model: Path) -> None:
     _alike(alone, found[0])
     if kind.task == "feature-extraction":
         _like_the_states(kind, found, texts, model)
-        return
+        return texts[0], alone
     pipeline = transformers.pipeline(kind.task, model=str(model))
     for text, answer in zip(texts, found, strict=True):
         more = {"top_k": 5} if kind.task in {"text-classification", "fill-mask"} else {}
         _alike(answer, pipeline(text, **more))
+    return texts[0], alone
 
 
 def _like_the_states(kind: OnePassKind, found: list[Any], texts: list[str], model: Path) -> None:
@@ -139,7 +151,7 @@ def _alike(found: Any, wanted: Any) -> None:
         assert abs(found - float(wanted)) < 1e-5
 
 
-def _refuses_in_words(kind: OnePassKind, tree: Path) -> None:
+def _refuses_in_words(kind: OnePassKind, server: Served) -> None:
     side = 2 if kind.pixels is None else kind.pixels + 1
     wrong: list[tuple[object, str]] = [
         ({"inputs": [], "parameters": {}}, "inputs must be"),
@@ -150,11 +162,10 @@ def _refuses_in_words(kind: OnePassKind, tree: Path) -> None:
     else:
         black = [[[0.0] * side] * side] * 3
         wrong.append(({"pixel_values": black}, f"has the shape [3, {side}, {side}]"))
-    for (code, answer), (_, words) in zip(
-        _serve(tree, [body for body, _ in wrong]), wrong, strict=True
-    ):
-        assert code == 400, answer
-        assert words in answer["error"]
+    for body, words in wrong:
+        answer = server.post("/invocations", body)
+        assert answer.status == 400, answer.body
+        assert words in answer.json()["error"]
 
 
 def test_a_tree_without_one_of_its_files_is_not_loaded(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ sys.path.insert(0, sys.argv[1])
 from lmi_aoti_runtime.service import Service
 body = {"inputs": "The capital of France is", "parameters": {"max_new_tokens": 1}}
 service = Service(Path(sys.argv[1]))
-service.answer(*service.read(json.dumps(body).encode()))
+service.reply(json.dumps(body).encode(), "application/json")
 print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024)
 """
 

@@ -73,7 +73,7 @@ class _Worker:
     ready = True
 
     def __init__(self) -> None:
-        self.model = Model(name="m", max_batch_size=1, max_input_len=64, max_seq_len=96, threads=1)
+        self.model = Model(name="m", max_batch_size=1, max_seq_len=96, takes="texts", threads=1)
         self.on_told: Callable[[Mapping[str, Any]], None] = print
         self.on_end: Callable[[], None] = print
 

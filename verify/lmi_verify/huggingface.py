@@ -3,10 +3,10 @@
 Transformers fills missing weights with random numbers and goes on; a reference must not.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch  # noqa: TID253 - nobody imports this module before it is named
 from safetensors import SafetensorError, safe_open  # noqa: TID253 - as above
@@ -86,19 +86,9 @@ def load(
     logging.disable_progress_bar()
     owners = _weight_owners(directory)
     tokenizer = _load_tokenizer(directory, trust_remote_code=trust_remote_code)
-    try:
-        # without attn_implementation: SDPA where the model has it
-        model, report = AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelUnreadable(directory / "config.json", first_line(error)) from error
+    model, report = from_pretrained(
+        AutoModelForCausalLM, directory, trust_remote_code=trust_remote_code, dtype=dtype
+    )
     for name, *shapes in sorted(report["mismatched_keys"]):
         held, wanted = (list(shape) for shape in shapes)
         why = f"the weight {name} has the shape {held}, config.json wants {wanted}"
@@ -111,13 +101,40 @@ def load(
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             why = f"the weight {name} holds NaN or infinity"
             raise ModelUnreadable(owners.get(name, _weights_name(directory)), why)
-    model.eval()
     return LoadedModel(
         directory=directory,
         model=model,
         tokenizer=tokenizer,
         eos_token_ids=_eos_token_ids(model.generation_config),
     )
+
+
+def from_pretrained(
+    loader: Any,  # noqa: ANN401 - transformers' classes have no types
+    directory: Path,
+    *,
+    trust_remote_code: bool,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Any, Mapping[str, Any]]:
+    """A model of a class of transformers in eval mode, and what its loading says of the weights.
+
+    Raises:
+        ModelUnreadable: It cannot be loaded; weights of another shape are for the caller to refuse.
+    """
+    try:
+        # without attn_implementation: SDPA where the model has it
+        model, report = loader.from_pretrained(
+            directory,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they can then be named
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelUnreadable(directory / "config.json", first_line(error)) from error
+    return model.eval(), report
 
 
 def _weights_name(directory: Path) -> Path:

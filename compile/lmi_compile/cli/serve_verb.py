@@ -85,8 +85,8 @@ def serve(
 
     def ready(model: "Model") -> None:
         console.line(
-            f"{model.name}: {model.max_batch_size} at a time, prompts up to "
-            f"{model.max_input_len} tokens, {model.threads} threads"
+            f"{model.name}: {model.max_batch_size} at a time, {model.takes}, "
+            f"{model.threads} threads"
         )
         if as_json:
             console.json({"url": url, "artifact": f"{manifest.name}@{manifest.digest}"})

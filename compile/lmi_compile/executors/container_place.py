@@ -46,7 +46,15 @@ def create_options(
     mounts: tuple[Path, ...],
     limits: Limits,
 ) -> dict[str, Any]:
-    """The engine's `create` options that follow from the step; `paths` are its environment's."""
+    """The engine's `create` options that follow from the step; `paths` are its environment's.
+
+    Args:
+        step: What is run.
+        inputs: The output directories of the steps it needs; read-only there.
+        staging: Where it writes.
+        mounts: Further folders that it may read.
+        limits: What it may take, where it says nothing itself.
+    """
     code = tuple(Path(str(room.__file__)).parent for room in _ROOMS)
     own = isinstance(step.run, Call)
     read = [*inputs.values(), *map(Path, step.local_inputs.values()), *mounts]

@@ -47,7 +47,14 @@ def out_of_time(step: Step, last: list[str]) -> CompileError:
 
 
 def failure(step: Step, code: int, staging: Staging, last: list[str]) -> CompileError:
-    """The error of a step whose process ended with `code`, which is not 0."""
+    """The error of a step whose process ended with `code`, which is not 0.
+
+    Args:
+        step: What ran.
+        code: As `subprocess` has it: negative of a signal.
+        staging: Where it ran; a worker leaves its own error there.
+        last: The last lines of its log.
+    """
     with contextlib.suppress(OSError, ValueError):  # absent, or cut short by a full disk
         return from_failure(json.loads(staging.failure.read_bytes()), None)
     known = _in_its_own_words(step, code, staging)

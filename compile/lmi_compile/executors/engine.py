@@ -78,7 +78,12 @@ def digests_of(image: Any) -> tuple[str, ...]:
 
 @contextmanager
 def engine_faults(step: str) -> Iterator[None]:
-    """Turn what the engine refuses into an error that says what to do."""
+    """Turn what the engine refuses into an error that says what to do.
+
+    Raises:
+        EnvironmentFault: it refuses, or lacks what the step needs.
+        Transient: it went away.
+    """
     try:
         yield
     except (requests.RequestException, docker.errors.DockerException) as error:

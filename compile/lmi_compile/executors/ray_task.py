@@ -42,6 +42,9 @@ class Task:
 
         Args:
             hear: takes the lines of a log that the driver cannot read otherwise.
+
+        Raises:
+            CompileError: the step failed, or the node lacks what it needs.
         """
         raise NotImplementedError
 
@@ -74,7 +77,11 @@ class MountedTask(Task):
     root: Path
 
     def run(self, hear: Hear) -> Mapping[str, JSONValue]:
-        """Run it in its directory; says where."""
+        """Run it in its directory; says where.
+
+        Raises:
+            CompileError: as `Task.run`; EnvironmentFault where the node does not see the cache.
+        """
         del hear
         if not self.root.parent.is_dir():
             what = f"node {socket.gethostname()} does not see the cache: {self.root.parents[2]}"

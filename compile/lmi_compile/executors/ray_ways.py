@@ -144,7 +144,11 @@ class Stored:
             self.on_line(line)
 
     def take(self) -> None:
-        """Fetch them."""
+        """Fetch them.
+
+        Raises:
+            Transient: they have not all arrived.
+        """
         if not self.made():
             what = f"the step's outputs are not whole in {self.depot.url}"
             raise Transient(what, fix="run the same command again")

@@ -52,7 +52,17 @@ def command(
 def environment(
     step: Step, inputs: Mapping[str, Path], staging: Staging, *, threads: int
 ) -> dict[str, str]:
-    """The variables that every executor sets, and the step's own over them."""
+    """The variables that every executor sets, and the step's own over them.
+
+    Args:
+        step: What is run.
+        inputs: The output directories of the steps it needs.
+        staging: Where it writes.
+        threads: For OpenMP.
+
+    Raises:
+        OurBug: as `fill`.
+    """
     fixed = {
         # More OpenMP threads than free cores spin against each other: seconds become minutes.
         "OMP_NUM_THREADS": str(threads),

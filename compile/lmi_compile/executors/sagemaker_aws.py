@@ -66,7 +66,12 @@ def _split(url: str) -> tuple[str, str]:
 
 @contextmanager
 def service_faults(step: str) -> Iterator[None]:
-    """Turn what AWS refuses into an error that says what to do."""
+    """Turn what AWS refuses into an error that says what to do.
+
+    Raises:
+        Transient: AWS is busy.
+        EnvironmentFault: it refuses, or cannot be asked.
+    """
     try:
         yield
     except ClientError as error:

@@ -57,7 +57,14 @@ def begin() -> Began:
 
 
 def run_of(began: Began, outcomes: Iterable[Outcome], *, executor: str, version: str) -> Run:
-    """A run as JSON, as reports and the registry hold it."""
+    """A run as JSON, as reports and the registry hold it.
+
+    Args:
+        began: As `begin` named it; `seconds` are counted from then.
+        outcomes: Of its builds.
+        executor: That ran them.
+        version: Of this program.
+    """
     builds: list[JSONValue] = [outcome.to_json() for outcome in outcomes]
     return {
         "format": FORMAT,

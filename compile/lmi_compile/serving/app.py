@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette  # noqa: TID253 - `serve` alone imports this module
+from starlette.datastructures import Headers  # noqa: TID253 - the same
 from starlette.exceptions import HTTPException  # noqa: TID253 - the same
 from starlette.requests import Request  # noqa: TID253 - the same
 from starlette.responses import JSONResponse, Response, StreamingResponse  # noqa: TID253 - the same
@@ -16,7 +18,16 @@ from lmi_compile.serving.engine import Engine
 from lmi_compile.serving.limits import Refused
 from lmi_compile.serving.lmi_api import generate, invoke, lmi_error, tgi_error
 from lmi_compile.serving.openai_api import chat, complete, models, openai_error
-from lmi_compile.serving.replies import Gone, Reply, Whole, decoded, encoded, read_body, unless_gone
+from lmi_compile.serving.replies import (
+    Gone,
+    Reply,
+    Whole,
+    answer_at_once,
+    decoded,
+    encoded,
+    read_body,
+    unless_gone,
+)
 from lmi_compile.serving.template import ChatTemplate
 
 _GONE = 499  # nobody reads it; the figures do
@@ -24,59 +35,65 @@ _TOO_SLOW = 408
 _RETRY = {503: {"Retry-After": "1"}, 429: {"Retry-After": "1"}}
 _log = logging.getLogger(__name__)
 
-Answer = Callable[[Any, str], Awaitable[Reply]]
+Answer = Callable[[bytes, Headers], Awaitable[Reply]]
 Render = Callable[[Reply], Response]
 Refuse = Callable[[Refused], Response]
 
 
-def make_app(engine: Engine, template: ChatTemplate) -> ASGIApp:
-    """The whole server as an ASGI application; the engine is started by who runs it."""
+def make_app(engine: Engine, template: ChatTemplate | None) -> ASGIApp:
+    """The whole server as an ASGI application; the engine is started by who runs it.
 
-    async def invocations(body: Any, accept: str) -> Reply:  # noqa: ANN401 - JSON
-        return await invoke(engine, template, body, accept)
+    Args:
+        engine: The model.
+        template: For conversations; None where the model answers in one pass.
+    """
 
-    async def chats(body: Any, accept: str) -> Reply:  # noqa: ANN401 - JSON
-        del accept
-        return await chat(engine, template, body)
+    def invocations(body: bytes, headers: Headers) -> Awaitable[Reply]:
+        if template is None:
+            kind = headers.get("content-type", "application/json")
+            return answer_at_once(engine, body, kind)
+        return invoke(engine, template, decoded(body), headers.get("accept", ""))
 
-    async def completions(body: Any, accept: str) -> Reply:  # noqa: ANN401 - JSON
-        del accept
-        return await complete(engine, body)
-
-    def tgi(*, stream: bool | None) -> Answer:
-        async def answer(body: Any, accept: str) -> Reply:  # noqa: ANN401 - JSON
-            del accept
-            return await generate(engine, body, stream=stream)
-
-        return answer
-
-    def post(path: str, answer: Answer, refuse: Refuse, render: Render = _plain) -> Route:
-        return Route(path, _Endpoint(engine, answer, render, refuse), methods=["POST"])
-
-    lmi, own, hf = _refusal(lmi_error), _refusal(openai_error), _refusal(tgi_error)
-    amazon = sagemaker_api.refused
+    post = partial(_post, engine)
+    lmi, amazon = _refusal(lmi_error), sagemaker_api.refused
+    streamed = "/endpoints/{name}/invocations-response-stream"
     routes = [
         Route("/ping", _ping(engine), methods=["GET"]),
         Route("/health", _ping(engine), methods=["GET"]),
         Route("/metrics", _metrics(engine), methods=["GET"]),
-        Route("/v1/models", _models(engine), methods=["GET"]),
         post("/invocations", invocations, lmi),
         post("/predictions/{model}", invocations, lmi),
-        post("/v1/chat/completions", chats, own),
-        post("/v1/completions", completions, own),
-        post("/", tgi(stream=None), hf),
-        post("/generate", tgi(stream=False), hf),
-        post("/generate_stream", tgi(stream=True), hf),
         post("/endpoints/{name}/invocations", invocations, amazon, sagemaker_api.whole),
-        post(
-            "/endpoints/{name}/invocations-response-stream",
-            invocations,
-            amazon,
-            sagemaker_api.streamed,
-        ),
+        post(streamed, invocations, amazon, sagemaker_api.streamed),
     ]
+    if template is not None:
+        routes += _of_texts(engine, template)
     app = Starlette(routes=routes, exception_handlers={HTTPException: _unknown_path})
     return _Counted(app, engine)
+
+
+def _of_texts(engine: Engine, template: ChatTemplate) -> list[Route]:
+    """The paths of a model that writes texts."""
+
+    def tgi(path: str, *, stream: bool | None) -> Route:
+        return post(path, lambda body, _: generate(engine, decoded(body), stream=stream), hf)
+
+    post = partial(_post, engine)
+    own, hf = _refusal(openai_error), _refusal(tgi_error)
+    return [
+        Route("/v1/models", _models(engine), methods=["GET"]),
+        post("/v1/chat/completions", lambda body, _: chat(engine, template, decoded(body)), own),
+        post("/v1/completions", lambda body, _: complete(engine, decoded(body)), own),
+        tgi("/", stream=None),
+        tgi("/generate", stream=False),
+        tgi("/generate_stream", stream=True),
+    ]
+
+
+def _post(
+    engine: Engine, path: str, answer: Answer, refuse: Refuse, render: Render | None = None
+) -> Route:
+    return Route(path, _Endpoint(engine, answer, render or _plain, refuse), methods=["POST"])
 
 
 class _Endpoint:
@@ -95,9 +112,8 @@ class _Endpoint:
     async def _response(self, request: Request) -> Response:
         limits = self._engine.limits
         try:
-            body = decoded(await read_body(request, limits.body_bytes, limits.patience))
-            accept = request.headers.get("accept", "")
-            reply = await unless_gone(request, self._answer(body, accept))
+            body = await read_body(request, limits.body_bytes, limits.patience)
+            reply = await unless_gone(request, self._answer(body, request.headers))
         except Refused as refused:
             response = self._refuse(refused)
             response.headers.update(_RETRY.get(response.status_code, {}))

@@ -45,23 +45,18 @@ class Engine:
         """What is served."""
         return self._worker.model
 
-    async def ask(
-        self, body: object, *, special_tokens: bool = True, fill: bool = False
-    ) -> AsyncGenerator[Event, None]:
-        """What becomes of a request: `prompt`, `token`s, `done`; leaving early cancels it.
+    async def ask(self, asked: Mapping[str, Any]) -> AsyncGenerator[Event, None]:
+        """What the worker tells of a request, up to `done`; leaving early cancels it.
 
         Args:
-            body: By the LMI schema.
-            special_tokens: Whether the tokenizer adds its own to the text.
-            fill: Whether an answer without `max_new_tokens` may take all the room there is.
+            asked: As the package's `pipe` or `one_pass_pipe` takes it, without the number.
 
         Raises:
             Refused: The request is at fault, there is no room, it took too long, or it failed.
         """
         number, ticket = self._admit()
-        asked = {"id": number, "body": body, "special_tokens": special_tokens, "fill": fill}
         try:
-            if not await self._worker.write(asked):
+            if not await self._worker.write({"id": number, **asked}):
                 raise Refused(**_status(_GONE))
             while True:
                 event = await self._next(ticket)

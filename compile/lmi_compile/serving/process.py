@@ -20,7 +20,8 @@ from typing import Any
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_compile.errors import EnvironmentFault
 
-_MODULE = "lmi_aoti_runtime.pipe"
+_RUNTIME = "lmi_aoti_runtime"
+_TEXTS, _ONE_PASS = "pipe", "one_pass_pipe"
 _PROTOCOL = 1
 _LINE_BYTES = 1 << 26
 _KEPT_LINES = 20
@@ -29,12 +30,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """What the worker said about itself when it was ready."""
+    """What the worker said about itself when it was ready.
+
+    Attributes:
+        name: Of the package.
+        max_batch_size: So many requests, or items of one, run together.
+        max_seq_len: Tokens of a prompt and its continuation; None of a model of one pass.
+        takes: What a request may hold, in words.
+        threads: Of the compiled graphs.
+    """
 
     name: str
     max_batch_size: int
-    max_input_len: int
-    max_seq_len: int
+    max_seq_len: int | None
+    takes: str
     threads: int
 
 
@@ -42,6 +51,7 @@ class WorkerProcess:
     """Starts the worker, writes to it, says what it told, starts it again when it ended.
 
     Attributes:
+        one_pass: Whether the model answers in one pass, instead of writing texts.
         on_told: Called with each thing it tells about a request.
         on_end: Called when it ended, and with it all it was doing.
         on_restart: Called when it is back.
@@ -54,7 +64,8 @@ class WorkerProcess:
         Raises:
             ArtifactRefused: It is not a tree that can be served like this.
         """
-        _require_servable(tree)
+        self._module = _module(tree)
+        self.one_pass = self._module == _ONE_PASS
         self.on_told: Callable[[Mapping[str, Any]], None] = _nothing
         self.on_end: Callable[[], None] = _nothing
         self.on_restart: Callable[[], None] = _nothing
@@ -117,7 +128,7 @@ class WorkerProcess:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            _MODULE,
+            f"{_RUNTIME}.{self._module}",
             cwd=self._tree,
             env={**os.environ, "PYTHONPATH": str(self._tree), "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=asyncio.subprocess.PIPE,
@@ -152,8 +163,7 @@ class WorkerProcess:
         """What the first line says; EnvironmentFault when it is no welcome."""
         ready = None if first is None else first.get("ready")
         if ready is not None and ready["protocol"] == _PROTOCOL:
-            limits = {name: ready["limits"][name] for name in _LIMITS}
-            return Model(name=ready["name"], threads=ready["threads"]["count"], **limits)
+            return _model(ready)
         if first is None:
             await hearing
         await _kill(process)
@@ -199,16 +209,25 @@ class WorkerProcess:
             self.on_line(text)
 
 
-_LIMITS = ("max_batch_size", "max_input_len", "max_seq_len")
+def _model(ready: Mapping[str, Any]) -> Model:
+    limits = ready["limits"]
+    most, picture = limits.get("max_input_len"), limits.get("picture")
+    return Model(
+        name=ready["name"],
+        max_batch_size=limits["max_batch_size"],
+        max_seq_len=limits.get("max_seq_len"),
+        takes=f"texts up to {most} tokens" if picture is None else f"pictures {picture}",
+        threads=ready["threads"]["count"],
+    )
 
 
-def _require_servable(tree: Path) -> None:
-    if (tree / _MODULE.replace(".", "/")).with_suffix(".py").is_file():
-        return
-    if (tree / "runtime.json").is_file() and (tree / "lmi_aoti_runtime").is_dir():
-        problem = "it was packaged before `serve` existed; build it again"
-        if (tree / "lmi_aoti_runtime" / "one_pass.py").is_file():
-            problem = "`serve` answers for models that generate texts; a container serves this one"
+def _module(tree: Path) -> str:
+    """The worker that the tree brings."""
+    for module in (_TEXTS, _ONE_PASS):
+        if (tree / _RUNTIME / f"{module}.py").is_file():
+            return module
+    if (tree / "runtime.json").is_file() and (tree / _RUNTIME).is_dir():
+        problem = "it was packaged before `serve` could serve it; build it again"
     else:
         problem = "`serve` runs packages of the aoti backend; a container serves the others"
     raise ArtifactRefused(str(tree), (problem,))

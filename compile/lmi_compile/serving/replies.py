@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -73,13 +74,31 @@ async def begin(
 ) -> Begun:
     """Asks, and waits for the first token.
 
+    Args:
+        engine: The model.
+        body: By the LMI schema.
+        special_tokens: Whether the tokenizer adds its own to the text.
+        fill: Whether an answer without `max_new_tokens` may take all the room there is.
+
     Raises:
         Refused: As `Engine.ask`.
     """
-    events = engine.ask(body, special_tokens=special_tokens, fill=fill)
+    events = engine.ask({"body": body, "special_tokens": special_tokens, "fill": fill})
     prompt = await anext(events)
     first = await anext(events)
     return Begun(prompt_tokens=prompt["prompt"], events=_rejoined(first, events))
+
+
+async def answer_at_once(engine: Engine, body: bytes, content_type: str) -> Whole:
+    """The answer of a model of one pass: its package reads the body and writes the answer.
+
+    Raises:
+        Refused: As `Engine.ask`.
+    """
+    asked = {"body": b64encode(body).decode("ascii"), "content_type": content_type}
+    async with aclosing(engine.ask(asked)) as events:
+        event = await anext(events)
+    return Whole(content=event["done"]["answer"])
 
 
 async def _rejoined(

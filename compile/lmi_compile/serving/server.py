@@ -67,8 +67,8 @@ def serve(
         ArtifactRefused: The tree is none that can be served like this.
         EnvironmentFault: The model cannot be loaded here.
     """
-    template = ChatTemplate(tree)
     worker = WorkerProcess(tree, limits.loading, on_line)
+    template = None if worker.one_pass else ChatTemplate(tree)
     metrics = Metrics()
     worker.on_restart = metrics.restarts.inc
     engine = Engine(worker, limits, metrics)
@@ -78,7 +78,7 @@ def serve(
 async def _serve(
     engine: Engine,
     worker: WorkerProcess,
-    template: ChatTemplate,
+    template: ChatTemplate | None,
     listener: socket.socket,
     on_ready: Callable[[Model], None],
 ) -> None:

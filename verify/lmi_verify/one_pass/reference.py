@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw  # as above
 from safetensors.torch import save_file  # noqa: TID253 - as above
 
 from lmi_verify.errors import LimitsTooSmall, ModelUnreadable
-from lmi_verify.huggingface import first_line
+from lmi_verify.huggingface import first_line, from_pretrained
 from lmi_verify.jsonread import JSONValue
 from lmi_verify.one_pass.heads import Head, head_named
 from lmi_verify.prompts import file_digest, load_prompts
@@ -87,18 +87,9 @@ def load(directory: Path, loader: str, *, trust_remote_code: bool) -> torch.nn.M
         ModelUnreadable: It cannot be loaded, or lacks weights.
     """
     torch.manual_seed(0)  # of what is missing and not read
-    try:
-        model, report = getattr(transformers, loader).from_pretrained(
-            directory,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise ModelUnreadable(directory / "config.json", first_line(error)) from error
+    model, report = from_pretrained(
+        getattr(transformers, loader), directory, trust_remote_code=trust_remote_code
+    )
     wrong = [name for name, *_ in report["mismatched_keys"]]
     # A pooler that nobody trained is not read: embeddings come from the hidden states.
     missing = [name for name in report["missing_keys"] if not name.startswith("pooler.")]
@@ -106,7 +97,7 @@ def load(directory: Path, loader: str, *, trust_remote_code: bool) -> torch.nn.M
         first = min([*wrong, *missing])
         why = f"{len(wrong) + len(missing)} weights for {loader} are missing or of another shape"
         raise ModelUnreadable(directory / "model.safetensors", f"{why}, the first is {first}")
-    loaded: torch.nn.Module = model.eval()
+    loaded: torch.nn.Module = model
     return loaded
 
 

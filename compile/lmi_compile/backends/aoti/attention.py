@@ -75,7 +75,7 @@ def recording() -> Iterator[Ledger]:
 
 
 def stand_at(positions: torch.Tensor) -> None:
-    """Says where the queries of the masks to come stand, one per sequence."""
+    """Says where the queries of the masks to come stand: `[B]`, one per sequence."""
     _ledger.positions = positions[:, None, None, None]
 
 
@@ -123,7 +123,11 @@ def slot_mask(  # noqa: PLR0913 - transformers' signature for mask functions
 
 
 def added_mask(*, dtype: torch.dtype = torch.float32, **asked: Any) -> torch.Tensor:  # noqa: ANN401 - passed on
-    """The same as numbers to add to scores: 0 where a query may look, else the type's lowest."""
+    """The same as numbers to add to scores: 0 where a query may look, else the type's lowest.
+
+    Raises:
+        Unsupported: As `slot_mask`.
+    """
     allowed = slot_mask(**asked)
     lowest = torch.finfo(dtype).min
     return torch.zeros((), dtype=dtype, device=allowed.device).masked_fill(~allowed, lowest)

@@ -69,7 +69,11 @@ class Prefill(torch.nn.Module):
     def forward(
         self, ids: torch.Tensor, rows: torch.Tensor, slots: list[torch.Tensor]
     ) -> torch.Tensor:
-        """Logits of the asked rows; row i predicts the token at position i + 1."""
+        """Logits of the asked rows; row i predicts the token at position i + 1.
+
+        Raises:
+            Unsupported: A layer does not store its keys and values exactly once.
+        """
         layers = zip(pairs(slots), scales_of(self.model, len(slots) // 2), strict=True)
         cache = SlotCache([PrefillLayer(*pair, scales) for pair, scales in layers])
         out = self.model(
@@ -94,7 +98,11 @@ class Decode(torch.nn.Module):
     def forward(
         self, ids: torch.Tensor, positions: torch.Tensor, slots: list[torch.Tensor]
     ) -> torch.Tensor:
-        """Logits that predict the token after `ids`, which stand at `positions`."""
+        """Logits that predict the token after `ids`, which stand at `positions`.
+
+        Raises:
+            Unsupported: As `Prefill.forward`.
+        """
         last = cast("int", positions.max().item())  # while tracing, a symbol
         torch._check(last >= 0)  # type: ignore[no-untyped-call]  # noqa: SLF001 - export's documented way to bound a size
         torch._check(last < slots[0].shape[2])  # type: ignore[no-untyped-call]  # noqa: SLF001 - the same

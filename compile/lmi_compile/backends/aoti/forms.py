@@ -71,7 +71,14 @@ PLAIN = Form()
 def form_of(
     method: Method, flags: Sequence[str], *, per_token: bool, cache: Cache = "auto"
 ) -> Form:
-    """The form for a method on processors that have at least `flags`."""
+    """The form for a method on processors that have at least `flags`.
+
+    Args:
+        method: Of quantisation.
+        flags: Instruction sets, as Linux names them.
+        per_token: Whether activations have a scale per token instead of a calibrated one.
+        cache: What keys and values are kept in.
+    """
     match method:
         case "none":
             return PLAIN

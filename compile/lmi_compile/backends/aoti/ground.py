@@ -57,7 +57,11 @@ def buckets(shapes: Shapes) -> list[int]:
 
 
 def storage(order: Order, machine: Machine) -> Form:
-    """The storage form that the recipe's quantisation means on the target."""
+    """The storage form that the recipe's quantisation means on the target.
+
+    Raises:
+        Unsupported: It is a method that this backend does not build.
+    """
     quantization = order.recipe.quantization
     knobs = quantization.smoothquant or quantization.fp8
     per_token = knobs is not None and knobs.per_token

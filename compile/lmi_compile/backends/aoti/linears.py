@@ -45,7 +45,7 @@ class GraphLinear(torch.nn.Module):
         return out if self.to_float32 else out.to(x.dtype)
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """The product with the bias, in float32."""
+        """`[..., in]` to `[..., out]` in float32, the bias added."""
         raise NotImplementedError
 
 
@@ -58,7 +58,7 @@ class FloatLinear(GraphLinear):
         self.bias: torch.nn.Parameter | None = linear.bias
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """See the module's text for the three ways."""
+        """As `GraphLinear.multiply`; see the module's text for the three ways."""
         bias = None if self.bias is None else self.bias.float()
         if self.rows == "many":
             return torch.nn.functional.linear(x.float(), self.weight.float(), bias)
@@ -89,7 +89,7 @@ def swap_linears(model: "PreTrainedModel") -> int:
 
 
 def all_reduce(part: torch.Tensor) -> torch.Tensor:
-    """The sum of all ranks' tensors, over the group that is named "0" when the graph runs."""
+    """The sum of all ranks' tensors of one shape, over the group named "0" when the graph runs."""
     pending = torch.ops._c10d_functional.all_reduce(part, "sum", "0")  # noqa: SLF001 - the functional form, which graphs hold
     total: torch.Tensor = torch.ops._c10d_functional.wait_tensor(pending)  # noqa: SLF001 - the same
     return total

@@ -41,7 +41,7 @@ class _Quantised(GraphLinear):
         self.register_buffer("weight_scale", torch.empty(self.out))
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """Flattens, multiplies and adds the bias."""
+        """`[..., in]` to float32 `[..., out]`: flattens, multiplies and adds the bias."""
         out = self.product(x.reshape(-1, self.width))
         if self.bias is not None:
             out = out + self.bias.float()
@@ -67,7 +67,7 @@ class Int8Linear(_Quantised):
         self.register_buffer("weight", torch.empty(self.out, self.width, dtype=torch.int8))
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class. A head sees one row of a prompt, so it always takes the kernel."""
+        """`[M, in]` to float32 `[M, out]`; a head sees one row of a prompt and takes the kernel."""
         if self.rows == "any" or (self.rows == "many" and not self.head):
             out = torch.nn.functional.linear(x.float(), self.weight.float())
         else:
@@ -122,7 +122,7 @@ class IntegerLinear(_Quantised):
             self.register_buffer(name, tensor, persistent=False)
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """Quantises the activations, multiplies, scales back."""
+        """`[M, in]` to float32 `[M, out]`: quantises activations, multiplies, scales back."""
         x = x.float()
         if self.static:
             return self._integer(torch.round(x * self.input_factor))
@@ -175,7 +175,7 @@ class Int4Linear(GraphLinear):
         self.register_buffer("group_scales", scales)
 
     def multiply(self, x: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """`[..., in]` to float32 `[..., out]`; see the class."""
         if self.rows == "many":
             out = torch.nn.functional.linear(x.float(), self._unpacked())
         else:
@@ -221,7 +221,7 @@ class Fp8Linear(_Quantised):
             self.register_buffer("input_factor", torch.empty(self.width))
 
     def product(self, x: torch.Tensor) -> torch.Tensor:
-        """Saturates and rounds the activations to E4M3, then multiplies."""
+        """`[M, in]` to float32 `[M, out]`: saturates and rounds to E4M3, then multiplies."""
         x = x.float()
         if self.static:
             return self._eighths(x * self.input_factor)

@@ -182,7 +182,7 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers carries no types
 
 
 def pairs(slots: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """`k0, v0, k1, v1, ...` as one pair per layer."""
+    """`k0, v0, k1, v1, ...`, each `[batch, heads, S, width]`, as one pair per layer."""
     return list(zip(slots[::2], slots[1::2], strict=True))
 
 

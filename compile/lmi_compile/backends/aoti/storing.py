@@ -69,7 +69,7 @@ class Quantiser:
     _last: tuple[str, dict[str, torch.Tensor]] | None = None
 
     def tensor(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-        """The tensor to store under `name`."""
+        """The tensor to store under `name`, of the shape that the graphs read (see `quantised`)."""
         layer, _, part = name.rpartition(".")
         if f".{part}" in _CACHED:
             return self._cached(int(layer.rpartition(".")[2]), part)
@@ -142,7 +142,7 @@ def whole_rows(weight: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def paired_rows(weight: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The same, such that oneDNN's sums of two products fit into 16 bits (see `Form`).
+    """`[out, in]` as `whole_rows`, but oneDNN's sums of two products fit 16 bits (see `Form`).
 
     Neighbours that would add up to more are brought nearer to zero, both alike. Each row has the
     scale that loses least, from the one that its largest number allows to the one where that is

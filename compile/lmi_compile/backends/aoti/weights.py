@@ -83,7 +83,14 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
 
 
 def piece(whole: torch.Tensor, split: Split, rank: int, degree: int) -> torch.Tensor:
-    """What one rank stores of a tensor."""
+    """What one rank stores of a tensor: the same shape for each, padded with zeros at the end.
+
+    Args:
+        whole: The checkpoint's, of any shape.
+        split: Along which axis it is cut, if any.
+        rank: Whose, from 0.
+        degree: How many ranks there are.
+    """
     if split.axis is None:
         return torch.zeros_like(whole) if split.first_only and rank else whole
     size = -(-whole.shape[split.axis] // split.parts)
@@ -98,7 +105,7 @@ def piece(whole: torch.Tensor, split: Split, rank: int, degree: int) -> torch.Te
 
 
 def merged(pieces: Sequence[torch.Tensor], split: Split) -> torch.Tensor:
-    """The whole tensor of all ranks' pieces, in the order of the ranks."""
+    """The whole tensor of all ranks' pieces, which `piece` made, in the order of the ranks."""
     if split.axis is None:
         return pieces[0]
     whole = torch.cat(list(pieces[:: len(pieces) // split.parts]), split.axis)

@@ -208,7 +208,7 @@ def test_the_package_is_async_answers_callers_together_and_streams(
     assert not report["torch_imported_before_the_first_request"]
     own = Service(tree)
     for body, output in zip(bodies, report["outputs"][1:6], strict=True):
-        alone = own.answer(*own.read(body.encode()))
+        alone = own.reply(body.encode(), "application/json")
         assert _told(json.loads(output["body"])["details"]) == _told(alone["details"])
     lines = report["outputs"][8]["body"].splitlines()
     assert report["outputs"][8]["properties"] == {"content-type": "application/jsonlines"}

@@ -4,22 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+from family_configs import SMALL
 from transformers import DynamicCache
 
 from lmi_compile.backends.aoti import export, linears, skeleton
 from lmi_compile.backends.aoti import slots as slots_of
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 99,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-}
+SIZES = {**SMALL, "head_dim": 8, "initializer_range": 0.2}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
     "llama, own head": {"model_type": "llama", "tie_word_embeddings": False},

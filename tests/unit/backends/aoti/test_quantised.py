@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from family_configs import SMALL
 from safetensors.torch import load_file
 
 from lmi_compile.backends.aoti import export, linears, quantised, skeleton
@@ -18,17 +19,7 @@ from lmi_compile.backends.aoti.runtime.graphs import Graphs, kernel_weight
 from lmi_compile.backends.aoti.storing import Quantiser, Ranges, groups, whole_rows
 from lmi_compile.errors import Unsupported
 
-SIZES: dict[str, Any] = {
-    "model_type": "llama",
-    "vocab_size": 99,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "tie_word_embeddings": True,
-}
+SIZES = {**SMALL, "model_type": "llama", "tie_word_embeddings": True}
 IN, OUT, ROWS = 96, 64, 13
 
 

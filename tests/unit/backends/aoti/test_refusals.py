@@ -5,21 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from family_configs import SMALL
 
 from lmi_compile.backends.aoti import compile as step
 from lmi_compile.backends.aoti import export, inductor, skeleton
 from lmi_compile.errors import CompileError, EnvironmentFault, ModelFault, Unsupported
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 99,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-LLAMA = {**SIZES, "model_type": "llama"}
+LLAMA = {**SMALL, "model_type": "llama"}
 PARAMS: dict[str, Any] = {
     "config": LLAMA,
     "dtype": "float32",

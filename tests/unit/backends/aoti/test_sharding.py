@@ -9,22 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from family_configs import SMALL
 
 from lmi_compile.backends.aoti import parallel, sharding, skeleton
 from lmi_compile.backends.aoti.parallel import Split, require_degree, valid_degrees
 from lmi_compile.backends.aoti.weights import merged, piece
 from lmi_compile.errors import Unsupported
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 99,  # divides by no degree here: the last rank's rows are padded
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 8,
-    "max_position_embeddings": 64,
-}
+# Its vocabulary divides by no degree: the last rank's rows are padded.
+SIZES = {**SMALL, "head_dim": 8}
 CHANGES: dict[str, dict[str, Any]] = {
     "mistral": {"sliding_window": 6},
     "gemma2": {"sliding_window": 6, "query_pre_attn_scalar": 8},

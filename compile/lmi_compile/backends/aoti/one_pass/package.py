@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from lmi_artifacts.digest import JSONValue
-from lmi_artifacts.properties import PROPERTIES_NAME, format_properties
 from lmi_compile.backends.aoti.one_pass.ground import labels
 from lmi_compile.backends.aoti.one_pass.pictures import preparation
 from lmi_compile.backends.aoti.package import (
-    RUNTIME,
-    RUNTIME_SOURCE,
-    SERVING,
-    copy_file,
-    copy_licences,
+    copy_model_files,
+    copy_runtime,
+    describe,
     link_file,
-    sizes,
+    link_graphs,
 )
-from lmi_compile.backends.aoti.progress import say
 from lmi_compile.errors import ModelFault
 
-# Of the runtime what one graph needs: no generation, no ranks to start.
-_SHARED = ("__init__", "door", "environment", "graphs", "ranks", "request", "tensorfile", "threads")
+# Of the runtime what writes texts; all else goes along.
+_WRITES = {"batching", "generate", "pipe", "probe", "rank", "sampling", "service"}
 _AT_THE_ROOT = {
     "text": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     "image": ("preprocessor_config.json",),
@@ -44,34 +40,12 @@ def run(params: Mapping[str, JSONValue], inputs: Mapping[str, Path], out: Path) 
     Raises:
         ModelFault: What goes with the model does not fit its graph.
     """
-    graphs: dict[str, Any] = json.loads((inputs["compile"] / "graphs.json").read_bytes())
-    model = inputs["model"]
-    for graph in graphs["graphs"].values():
-        link_file(inputs["compile"] / graph["library"], out / graph["library"])
-    link_file(inputs["compile"] / "constants.safetensors", out / "constants.safetensors")
-    link_file(inputs["weights"] / "weights.safetensors", out / "weights.safetensors")
-    for name in _AT_THE_ROOT["image" if graphs["head"] == "picture" else "text"]:
-        if (model / name).is_file():
-            copy_file(model / name, out / name)
-    # A config.json at the root would set djl-serving's recommender going.
-    copy_file(model / "config.json", out / "hf" / "config.json")
-    copy_licences(model, out)
-    for source in sorted(RUNTIME_SOURCE.glob("*.py")):
-        if source.stem in _SHARED or source.stem.startswith("one_pass"):
-            copy_file(source, out / RUNTIME / source.name)
-    copy_file(RUNTIME_SOURCE / "handler_one_pass.py", out / "model.py")
-    (out / PROPERTIES_NAME).write_bytes(format_properties(SERVING))
-    description: dict[str, Any] = {
-        "format": 1,
-        "backend": "aoti",
-        "name": params["name"],
-        **{key: graphs[key] for key in _DESCRIBED},
-        **_of_the_model(model, graphs),
-        "files": sizes(out),
-    }
-    text = json.dumps(description, indent=1, sort_keys=True) + "\n"
-    (out / "runtime.json").write_text(text, encoding="utf-8")
-    say(f"{len(description['files']) + 1} files packaged")
+    graphs, model = link_graphs(inputs["compile"], out), inputs["model"]
+    link_file(inputs["weights"], "weights.safetensors", out)
+    copy_model_files(model, out, _AT_THE_ROOT["image" if graphs["head"] == "picture" else "text"])
+    copy_runtime(out, lambda module: module not in _WRITES and not module.startswith("handler"))
+    described = {key: graphs[key] for key in _DESCRIBED}
+    describe(out, {"name": params["name"], **described, **_of_the_model(model, graphs)})
 
 
 def _of_the_model(model: Path, graphs: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What both handlers of a packaged model share: loading, and answers as djl-serving wants them.
 
-The sync handler (`model.py` of batch 1) answers one request at a time; the async one (batch above
-1) hands requests to the batcher. Nothing heavy is imported until `load`.
+The sync handler answers one request at a time, of a text generator of batch 1 or of a model of one
+pass; the async one (batch above 1) hands requests to the batcher. Nothing heavy is imported until
+`load`.
 """
 
 import json
@@ -18,7 +19,6 @@ from djl_python import Input, Output
 if TYPE_CHECKING:
     from .one_pass import OnePass
     from .service import Service
-    from .threads import Threads
 
 # Never the request's own words: this becomes the status line.
 _PHRASES = {400: "Bad Request", 500: "Internal Server Error", 503: "Service Unavailable"}
@@ -32,42 +32,31 @@ class Refusal(NamedTuple):
     error: str
 
 
-def load(root: Path) -> "Service":
+def load(root: Path) -> "Service | OnePass":
     """The model in the tree at `root`.
 
     Raises:
         RuntimeMismatch: This container cannot serve it, and why.
     """
-    _check(root)
-    from .service import Service  # noqa: PLC0415 - imports torch, after the check
+    from . import environment  # noqa: PLC0415 - says in words why torch is wrong
 
-    service = Service(root)
-    _say_threads(service.graphs.threads)
-    return service
-
-
-def load_one_pass(root: Path) -> "OnePass":
-    """The model of one pass in the tree at `root`.
-
-    Raises:
-        RuntimeMismatch: This container cannot serve it, and why.
-    """
-    _check(root)
-    from .one_pass import OnePass  # noqa: PLC0415 - imports torch, after the check
-
-    model = OnePass(root)
-    _say_threads(model.threads)
+    description = environment.load_description(root)
+    environment.check(description["requires"])
+    model = _one_pass(root) if "head" in description else _service(root)
+    logging.getLogger(__name__).info("%d threads: %s", model.threads.count, model.threads.why)
     return model
 
 
-def _check(root: Path) -> None:
-    from . import environment  # noqa: PLC0415 - says in words why torch is wrong
+def _service(root: Path) -> "Service":
+    from .service import Service  # noqa: PLC0415 - imports torch, after the check
 
-    environment.check(environment.load_description(root)["requires"])
+    return Service(root)
 
 
-def _say_threads(threads: "Threads") -> None:
-    logging.getLogger(__name__).info("%d threads: %s", threads.count, threads.why)
+def _one_pass(root: Path) -> "OnePass":
+    from .one_pass import OnePass  # noqa: PLC0415 - the same
+
+    return OnePass(root)
 
 
 def problem(inputs: Input, *, loaded: bool) -> Refusal | None:
@@ -101,21 +90,22 @@ def failure(error: BaseException) -> Refusal:
 
 def refused(refusal: Refusal) -> Output:
     """A refusal as the sync worker sends it."""
-    return whole(Output(code=refusal.code, message=_PHRASES[refusal.code]), refusal._asdict())
+    return _whole(Output(code=refusal.code, message=_PHRASES[refusal.code]), refusal._asdict())
 
 
-def whole(output: Output, content: object) -> Output:
-    """`output` with `content` as its body."""
-    output.add_property("content-type", "application/json")
-    output.add(_json(content))
+def answered(reply: object) -> Output:
+    """An answer as the sync worker sends it: whole, or lines of JSON as they come."""
+    if not isinstance(reply, Iterator):
+        return _whole(Output(), reply)
+    output = Output()
+    output.add_property("content-type", "application/jsonlines")
+    output.add_stream_content(reply, output_formatter=None)
     return output
 
 
-def streamed(lines: Iterator[str]) -> Output:
-    """An answer as lines of JSON, which the sync worker sends as they come."""
-    output = Output()
-    output.add_property("content-type", "application/jsonlines")
-    output.add_stream_content(lines, output_formatter=None)
+def _whole(output: Output, content: object) -> Output:
+    output.add_property("content-type", "application/json")
+    output.add(_json(content))
     return output
 
 

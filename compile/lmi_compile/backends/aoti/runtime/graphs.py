@@ -164,7 +164,7 @@ class Graphs:
             self._peer.join(store)
 
     def follow(self, asked: Mapping[str, Any]) -> torch.Tensor:
-        """As a rank other than 0: runs its part of what rank 0 runs; logits of its own words."""
+        """As a rank other than 0: runs its part of what rank 0 runs; logits `[rows, own words]`."""
         ids, second = torch.tensor(asked["ids"]), torch.tensor(asked["second"])
         return self._compute(asked["graph"], ids, second, asked["slot"])
 
@@ -217,7 +217,20 @@ def _check_range(name: str, tensor: torch.Tensor, end: int) -> None:
 def map_tensors(
     root: Path, description: Mapping[str, Any], rank: int, degree: int
 ) -> dict[str, torch.Tensor]:
-    """Every tensor that the description names, mapped from its file and compared with it."""
+    """Every tensor that the description names, mapped from its file and compared with it.
+
+    Args:
+        root: The packaged tree.
+        description: Its `runtime.json`.
+        rank: Whose weights, from 0.
+        degree: How many ranks there are.
+
+    Returns:
+        Tensors by name, of the shapes and types that the description lists.
+
+    Raises:
+        RuntimeMismatch: A file holds other tensors, or is another rank's or another build's.
+    """
     tensors: dict[str, torch.Tensor] = {}
     for listed, expected in description["tensors"].items():
         shard = degree > 1 and listed == _WEIGHTS
@@ -248,7 +261,12 @@ def _check_shard(
 
 
 def kernel_weight(weight: torch.Tensor, kernel: str) -> torch.Tensor:
-    """A weight as a kernel of this processor wants it, in memory of its own."""
+    """A weight as a kernel of this processor wants it, in memory of its own.
+
+    Args:
+        weight: uint8 `[out, in / 2]` of `int4`, two numbers a byte; else int8 `[in, out]`.
+        kernel: `int4`, or oneDNN's matmul of whole numbers.
+    """
     packed: torch.Tensor
     if kernel == "int4":
         whole = torch.cat([weight & 15, weight >> 4], -1).to(torch.int32)
@@ -264,7 +282,17 @@ def load_library(
     tensors: Mapping[str, torch.Tensor],
     place: torch.device = device.CPU,
 ) -> device.Runner:
-    """One library with its constants, which stay the caller's."""
+    """One library with its constants, which stay the caller's.
+
+    Args:
+        root: The packaged tree.
+        graph: `library` and `constants` of it, from `runtime.json`.
+        tensors: As `map_tensors` gives them; they must outlive the library.
+        place: Where it runs.
+
+    Raises:
+        RuntimeMismatch: The library wants other constants than are listed.
+    """
     library = graph["library"]
     runner = device.open_library(str(root / library), place)
     wanted = runner.get_constant_names_to_original_fqns()

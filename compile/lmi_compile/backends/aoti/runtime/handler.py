@@ -6,7 +6,7 @@ carries the properties; so nothing is loaded at import, and everything in that f
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Union
 
 from djl_python import Input, Output
 
@@ -17,9 +17,10 @@ if str(_ROOT) not in sys.path:
 from lmi_aoti_runtime import door  # type: ignore[import-not-found]  # noqa: E402 - the packaged name, beside this file
 
 if TYPE_CHECKING:
+    from lmi_aoti_runtime.one_pass import OnePass  # type: ignore[import-not-found]
     from lmi_aoti_runtime.service import Service  # type: ignore[import-not-found]
 
-_service: Optional["Service"] = None
+_model: Union["Service", "OnePass", None] = None
 
 
 def handle(inputs: Input) -> Output | None:
@@ -28,17 +29,15 @@ def handle(inputs: Input) -> Output | None:
     Raises:
         RuntimeMismatch: While loading: this container cannot serve the model, and why.
     """
-    global _service  # noqa: PLW0603 - djl-serving keeps the module as the model's state
-    if _service is None and inputs.is_empty():
-        _service = door.load(_ROOT)
+    global _model  # noqa: PLW0603 - djl-serving keeps the module as the model's state
+    if _model is None and inputs.is_empty():
+        _model = door.load(_ROOT)
         return None
-    wrong = door.problem(inputs, loaded=_service is not None)
-    if wrong is not None or _service is None:
+    wrong = door.problem(inputs, loaded=_model is not None)
+    if wrong is not None or _model is None:
         return door.refused(wrong)
     try:
-        request, ids = _service.read(bytes(inputs.get_as_bytes()))
-        if request.stream:
-            return door.streamed(_service.lines(request, ids))
-        return door.whole(Output(), _service.answer(request, ids))
+        content_type = inputs.get_property("content-type") or "application/json"
+        return door.answered(_model.reply(bytes(inputs.get_as_bytes()), content_type))
     except Exception as error:  # noqa: BLE001 - becomes the answer
         return door.refused(door.failure(error))

@@ -4,24 +4,21 @@ The graph takes up to `max_batch_size` rows of any length up to `max_input_len`,
 alone is not padded at all; texts that run together are padded to the longest of them.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
-from . import environment, one_pass_images, one_pass_request, threads
-from .environment import RuntimeMismatch
+from . import environment, one_pass_images, threads
 from .graphs import load_library, map_tensors
-from .one_pass_answers import answer_of
-from .one_pass_request import Asked
-from .request import BadRequest
+from .one_pass_answers import Said, answer_of
+from .one_pass_request import Asked, parse
+from .request import BadRequest, decode
+from .text import encode, load_tokenizer
 
 _GRAPH = "one_pass"
-# No known vocabulary has a longer token; a text beyond that is refused before it is tokenised.
-_TOKEN_CHARACTERS = 256
 
 
 class OnePass:
@@ -47,30 +44,23 @@ class OnePass:
         self.head = str(self.description["head"])
         self.limits: dict[str, Any] = self.description["limits"]
         self.batch = int(self.limits["max_batch_size"])
-        self.tokenizer = None if self.head == "picture" else _tokenizer(root)
+        if self.head != "picture":
+            self.tokenizer = load_tokenizer(root)
         self._tensors = map_tensors(root, self.description, 0, 1)
         self._runner = load_library(root, self.description["graphs"][_GRAPH], self._tensors)
 
-    def read(self, body: bytes, content_type: str) -> Asked:
-        """The request in a body.
+    def reply(self, body: bytes, content_type: str) -> Any:  # noqa: ANN401 - JSON
+        """The answer to a body.
 
         Raises:
             BadRequest: The request is at fault; the text names the field.
         """
         if self.head == "picture" and not content_type.startswith("application/json"):
-            return Asked(items=(body,), alone=False, parameters={})
-        try:
-            decoded = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the body is not JSON ({error})") from error
-        return one_pass_request.parse(decoded, self.head)
+            return self._answer(Asked(items=(body,), alone=False, parameters={}))
+        return self._answer(parse(decode(body), self.head))
 
-    def answer(self, asked: Asked) -> Any:  # noqa: ANN401 - JSON
-        """The answer: one item's where a single one was asked, else a list of them.
-
-        Raises:
-            BadRequest: A text is too long or a picture cannot be read; the text says which.
-        """
+    def _answer(self, asked: Asked) -> Any:  # noqa: ANN401 - JSON
+        """One item's answer where a single one was asked, else a list of them."""
         if self.head == "picture":
             pictures = [self.pixels(item) for item in asked.items]
             outputs = self.see(pictures)
@@ -79,8 +69,8 @@ class OnePass:
             encodings = [self._encode(text, asked) for text in asked.items]
             outputs = self.run([each.ids for each in encodings], [e.type_ids for e in encodings])
             found = [
-                answer_of(self.description, asked, self._said(text, encoding), out)
-                for text, encoding, out in zip(asked.items, encodings, outputs, strict=True)
+                answer_of(self.description, asked, Said(encoding, self.tokenizer), out)
+                for encoding, out in zip(encodings, outputs, strict=True)
             ]
         return found[0] if asked.alone else found
 
@@ -129,7 +119,11 @@ class OnePass:
         return outputs
 
     def pixels(self, item: object) -> torch.Tensor:
-        """A picture as the graph takes it: an image file's bytes, or numbers as they are."""
+        """A picture `[C, H, W]` in float32, out of an image file's bytes or of numbers.
+
+        Raises:
+            BadRequest: The file cannot be read, or what should be numbers are none.
+        """
         if isinstance(item, bytes):
             return one_pass_images.prepare(item, self.description["image"])
         try:
@@ -160,11 +154,8 @@ class OnePass:
         return [out[index, : len(row)] for index, row in enumerate(rows)]
 
     def _encode(self, text: str, asked: Asked) -> Encoding:
-        assert self.tokenizer is not None  # noqa: S101 - of every head but pictures
         most = int(self.limits["max_input_len"])
-        if len(text) > most * _TOKEN_CHARACTERS:
-            raise BadRequest(f"inputs has {len(text)} characters; at most {most} tokens are taken")
-        encoding: Encoding = self.tokenizer.encode(text)
+        encoding = encode(self.tokenizer, text, most)
         if len(encoding.ids) > most:
             if not asked.parameters.get("truncate"):
                 told = f"inputs has {len(encoding.ids)} tokens; this model takes at most {most}"
@@ -176,37 +167,9 @@ class OnePass:
 
     def cut(self, text: str) -> Encoding:
         """The tokens of a text, as many as the model takes; special ones are kept."""
-        assert self.tokenizer is not None  # noqa: S101 - of every head but pictures
         self.tokenizer.enable_truncation(int(self.limits["max_input_len"]))
         try:
             encoding: Encoding = self.tokenizer.encode(text)
         finally:
             self.tokenizer.no_truncation()
         return encoding
-
-    def _said(self, text: str, encoding: Encoding) -> "Said":
-        assert self.tokenizer is not None  # noqa: S101 - of every head but pictures
-        return Said(text, encoding, self.tokenizer)
-
-
-class Said:
-    """A text with its tokens, as answers quote it."""
-
-    def __init__(self, text: str, encoding: Encoding, tokenizer: Tokenizer) -> None:
-        self.text = text
-        self.ids: list[int] = encoding.ids
-        self.spans: list[tuple[int, int]] = encoding.offsets
-        self.words: list[str] = encoding.tokens
-        self.special: list[int] = encoding.special_tokens_mask
-        self.tokenizer = tokenizer
-
-
-def _tokenizer(root: Path) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
-    except Exception as error:
-        what = f"tokenizer.json cannot be read ({error})"
-        raise RuntimeMismatch(what, "Package the model again") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

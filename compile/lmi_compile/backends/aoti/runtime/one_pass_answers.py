@@ -1,21 +1,30 @@
 """Answers of a model of one pass, in the shapes of Hugging Face's pipelines."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from tokenizers import Encoding, Tokenizer
 
 from .one_pass_request import Asked
 from .request import BadRequest
 
-if TYPE_CHECKING:
-    from .one_pass import Said
-
 _TOP = 5
 
 
+class Said:
+    """A text's tokens, as answers quote them."""
+
+    def __init__(self, encoding: Encoding, tokenizer: Tokenizer) -> None:
+        self.ids: list[int] = encoding.ids
+        self.spans: list[tuple[int, int]] = encoding.offsets
+        self.words: list[str] = encoding.tokens
+        self.special: list[int] = encoding.special_tokens_mask
+        self.tokenizer = tokenizer
+
+
 def answer_of(
-    description: Mapping[str, Any], asked: Asked, said: "Said | None", out: torch.Tensor
+    description: Mapping[str, Any], asked: Asked, said: Said | None, out: torch.Tensor
 ) -> Any:  # noqa: ANN401 - JSON
     """One item's answer.
 
@@ -23,7 +32,10 @@ def answer_of(
         description: `runtime.json`.
         asked: The request.
         said: The text; None of pictures.
-        out: The graph's output for it, without padding.
+        out: The graph's output for it, without padding: `[labels]`, or `[tokens, n]`.
+
+    Raises:
+        BadRequest: A mask is to be filled and the text has none.
     """
     parameters = asked.parameters
     match description["head"]:
@@ -62,7 +74,7 @@ def embedding(states: torch.Tensor, parameters: Mapping[str, Any]) -> torch.Tens
 
 
 def chances(description: Mapping[str, Any], logits: torch.Tensor) -> torch.Tensor:
-    """Of each label: all of them together, or each by itself where several may hold."""
+    """Of `[..., labels]`: all of them together, or each by itself where several may hold."""
     return logits.sigmoid() if description["independent"] else logits.softmax(-1)
 
 
@@ -76,9 +88,7 @@ def _labels(
     return [{"label": names[index], "score": score} for index, score in pairs]
 
 
-def _mask(
-    description: Mapping[str, Any], said: "Said", logits: torch.Tensor, most: int
-) -> list[Any]:
+def _mask(description: Mapping[str, Any], said: Said, logits: torch.Tensor, most: int) -> list[Any]:
     """The likeliest words for a mask; of several masks a list for each."""
     mask = description["mask_token_id"]
     places = [place for place, each in enumerate(said.ids) if each == mask]
@@ -92,7 +102,7 @@ def _mask(
     return found[0] if len(found) == 1 else found
 
 
-def _filled(said: "Said", place: int, index: int, score: float) -> dict[str, Any]:
+def _filled(said: Said, place: int, index: int, score: float) -> dict[str, Any]:
     ids = [*said.ids[:place], index, *said.ids[place + 1 :]]
     return {
         "score": score,
@@ -103,7 +113,7 @@ def _filled(said: "Said", place: int, index: int, score: float) -> dict[str, Any
 
 
 def _tokens(
-    description: Mapping[str, Any], said: "Said", logits: torch.Tensor
+    description: Mapping[str, Any], said: Said, logits: torch.Tensor
 ) -> list[dict[str, Any]]:
     best = chances(description, logits).max(-1)
     names = description["labels"]
@@ -113,7 +123,7 @@ def _tokens(
     ]
 
 
-def _replaced(said: "Said", logits: torch.Tensor) -> list[dict[str, Any]]:
+def _replaced(said: Said, logits: torch.Tensor) -> list[dict[str, Any]]:
     """ELECTRA's discriminator: how likely each token is not the original one."""
     scores = logits.sigmoid()
     return [
@@ -126,7 +136,7 @@ def _replaced(said: "Said", logits: torch.Tensor) -> list[dict[str, Any]]:
     ]
 
 
-def _words(said: "Said") -> list[tuple[int, dict[str, Any]]]:
+def _words(said: Said) -> list[tuple[int, dict[str, Any]]]:
     """Every token that is not special, and where it stands in the text."""
     return [
         (place, {"index": place, "word": word, "start": span[0], "end": span[1]})

@@ -8,43 +8,20 @@ For example number i: `i.output`, what the graph gives for the reference's own i
 `i.text_ids` or `i.pixels`, what the tree itself makes of the text or the picture.
 """
 
-import argparse
 import base64
-import json
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from .environment import RuntimeMismatch
 from .one_pass import OnePass
 from .one_pass_answers import embedding
-from .tensorfile import write_tensors
+from .probing import Found, Tensors, main, say
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="lmi_aoti_runtime.one_pass_probe")
-    parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    chosen = parser.parse_args(arguments)
-    try:
-        _probe(chosen.prompts, chosen.out)
-    except RuntimeMismatch as error:
-        print(error, flush=True)  # noqa: T201 - the step's last words
-        return 1
-    return 0
-
-
-def _probe(prompts: Path, out: Path) -> None:
-    model = OnePass(Path(__file__).resolve().parent.parent)
-    print(f"{model.threads.count} threads: {model.threads.why}", flush=True)  # noqa: T201 - progress
-    listing = json.loads((prompts / "prompts.json").read_bytes())
-    given = load_file(prompts / "prompts.safetensors")
+def _ask(model: OnePass, listing: Mapping[str, Any], given: Tensors) -> Found:
     numbers = [f"{index:03d}" for index in range(len(listing["prompts"]))]
     tensors: dict[str, torch.Tensor] = {}
     told = []
@@ -57,26 +34,16 @@ def _probe(prompts: Path, out: Path) -> None:
             tensors[f"{number}.embedding"] = embedding(output, {})
         tensors |= _own(model, number, prompt)
         told.append({"id": prompt["id"], "seconds": seconds})
-        print(f"{prompt['id']}: {seconds} s", flush=True)  # noqa: T201 - progress
+        say(f"{prompt['id']}: {seconds} s")
     if model.batch > 1:
         for start in range(0, len(numbers), model.batch):
             group = numbers[start : start + model.batch]
             for number, output in zip(group, _run(model, group, given), strict=True):
                 tensors[f"{number}.company"] = output.contiguous()
-    write_tensors(out / "outputs.safetensors", tensors)
-    outputs = {
-        "format": 1,
-        "prompts_digest": listing["digest"],
-        "threads": model.threads.count,
-        "prompts": told,
-    }
-    text = json.dumps(outputs, indent=1, ensure_ascii=False)
-    (out / "outputs.json").write_text(text + "\n", encoding="utf-8")
+    return Found(tensors, {"format": 1, "prompts": told})
 
 
-def _run(
-    model: OnePass, numbers: list[str], given: Mapping[str, torch.Tensor]
-) -> list[torch.Tensor]:
+def _run(model: OnePass, numbers: list[str], given: Tensors) -> list[torch.Tensor]:
     """The outputs of examples that run together."""
     if model.head == "picture":
         return model.see([given[f"{number}.pixel_values"] for number in numbers])
@@ -97,4 +64,4 @@ def _own(model: OnePass, number: str, prompt: Mapping[str, Any]) -> dict[str, to
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(OnePass, _ask))

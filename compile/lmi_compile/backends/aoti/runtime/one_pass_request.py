@@ -11,11 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .request import BadRequest
+from .request import BadRequest, boolean, integer, require_characters, short
 
 _MOST_ITEMS = 256
 _PICTURE_AXES = 3
-_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,14 @@ def parse(body: object, head: str) -> Asked:
     allowed = {"inputs", "parameters"} | ({"pixel_values"} if head == "picture" else set())
     unknown = sorted(set(body) - allowed)
     if unknown:
-        raise BadRequest(f"unknown field {_short(unknown[0])}; known are {sorted(allowed)}")
+        raise BadRequest(f"unknown field {short(unknown[0])}; known are {sorted(allowed)}")
     parameters = _parameters(body.get("parameters"), head)
     if head != "picture":
         texts, alone = _listed("inputs", body.get("inputs"), str)
         for text in texts:
-            _require_text(text)
+            if not text:
+                raise BadRequest("inputs holds an empty text")
+            require_characters("inputs", text)
         return Asked(tuple(texts), alone, parameters)
     if ("inputs" in body) == ("pixel_values" in body):
         raise BadRequest("send either inputs (base64 of image files) or pixel_values")
@@ -68,33 +69,20 @@ def _parameters(given: object, head: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise BadRequest("parameters must be an object")
     fields = _FIELDS[head]
-    for name, value in given.items():
-        if name not in fields:
-            known = ", ".join(sorted(fields)) or "none for this model"
-            raise BadRequest(f"parameters.{_short(name)} is unknown; known: {known}")
-        if value is not None and not fields[name][0](value):
-            raise BadRequest(f"parameters.{name} must be {fields[name][1]}, not {_short(value)}")
-    return {name: value for name, value in given.items() if value is not None}
+    for name in sorted(set(given) - set(fields)):
+        raise BadRequest(f"parameters.{short(name)} is unknown; known are {', '.join(fields)}")
+    present = {name: value for name, value in given.items() if value is not None}
+    return {name: fields[name](f"parameters.{name}", value) for name, value in present.items()}
 
 
 def _listed(name: str, value: object, kind: type) -> tuple[list[Any], bool]:
     alone = isinstance(value, str)
     items = [value] if alone else value
     if not isinstance(items, list) or not items or not all(isinstance(i, kind) for i in items):
-        raise BadRequest(f"{name} must be one item or a list of them, not {_short(value)}")
+        raise BadRequest(f"{name} must be one item or a list of them, not {short(value)}")
     if len(items) > _MOST_ITEMS:
         raise BadRequest(f"{name} has {len(items)} items; at most {_MOST_ITEMS} are taken")
     return items, alone
-
-
-def _require_text(text: str) -> None:
-    if not text:
-        raise BadRequest("inputs holds an empty text")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        place = f"inputs, character {error.start}"
-        raise BadRequest(f"{place}: half of a surrogate pair is no character") from error
 
 
 def _decoded(text: str) -> bytes:
@@ -113,32 +101,17 @@ def _depth(value: object) -> int:
     return depth
 
 
-def _short(value: object) -> str:
-    shown = ascii(value)
-    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+def _pooling(field: str, value: object) -> str:
+    if value not in ("mean", "cls", "none"):
+        raise BadRequest(f"{field} must be mean, cls or none, not {short(value)}")
+    return str(value)
 
 
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1 << 20
-
-
-def _is_pooling(value: object) -> bool:
-    return value in {"mean", "cls", "none"} if isinstance(value, str) else False
-
-
-_Check = tuple[Callable[[object], bool], str]
-_TRUNCATE: dict[str, _Check] = {"truncate": (_is_flag, "true or false")}
-_TOP: dict[str, _Check] = {"top_k": (_is_count, "a whole number from 1")}
-_FIELDS: dict[str, dict[str, _Check]] = {
-    "embedding": {
-        **_TRUNCATE,
-        "normalize": (_is_flag, "true or false"),
-        "pooling": (_is_pooling, "mean, cls or none"),
-    },
+_Reader = Callable[[str, object], Any]
+_TRUNCATE: dict[str, _Reader] = {"truncate": boolean}
+_TOP: dict[str, _Reader] = {"top_k": integer(1, 1 << 20)}
+_FIELDS: dict[str, dict[str, _Reader]] = {
+    "embedding": {**_TRUNCATE, "normalize": boolean, "pooling": _pooling},
     "mask": {**_TRUNCATE, **_TOP},
     "label": {**_TRUNCATE, **_TOP},
     "token": _TRUNCATE,

@@ -12,45 +12,22 @@ the text; of a corpus's texts `i.token_log_probs` [n - 1]; and `i.batch_logits` 
 that were decoded together. `sampling.ids` are tokens that the handler's own chooser drew.
 """
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from .environment import RuntimeMismatch
 from .generate import generate
 from .graphs import Graphs
+from .probing import Found, Tensors, main, say
 from .request import Parameters
 from .sampling import Chooser
 from .service import Service
-from .tensorfile import write_tensors
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="lmi_aoti_runtime.probe")
-    parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    chosen = parser.parse_args(arguments)
-    try:
-        _probe(chosen.prompts, chosen.out)
-    except RuntimeMismatch as error:
-        print(error, flush=True)  # noqa: T201 - the step's last words
-        return 1
-    return 0
-
-
-def _probe(prompts: Path, out: Path) -> None:
-    service = Service(Path(__file__).resolve().parent.parent)
-    _say(f"{service.graphs.threads.count} threads: {service.graphs.threads.why}")
-    listing = json.loads((prompts / "prompts.json").read_bytes())
-    given = load_file(prompts / "prompts.safetensors")
+def _ask(service: Service, listing: Mapping[str, Any], given: Tensors) -> Found:
     tensors: dict[str, torch.Tensor] = {}
     told: list[dict[str, Any]] = []
     for index, prompt in enumerate(listing["prompts"]):
@@ -64,26 +41,22 @@ def _probe(prompts: Path, out: Path) -> None:
         results = _run(service, asked, told[-1], corpus=prompt.get("corpus", False))
         results["text_ids"] = torch.tensor(service.tokenizer.encode(prompt["text"]).ids)
         tensors |= {f"{number}.{name}": tensor for name, tensor in results.items()}
-        _say(f"prompt {prompt['id']}: {len(asked['input_ids'])} tokens, {told[-1]['seconds']}")
+        say(f"prompt {prompt['id']}: {len(asked['input_ids'])} tokens, {told[-1]['seconds']}")
     if service.graphs.batch > 1:
         tensors |= _together(service.graphs, listing.get("batch") or {}, given)
     if listing.get("sampling"):
         tensors["sampling.ids"] = _drawn(tensors, listing["sampling"])
-    write_tensors(out / "outputs.safetensors", tensors)
     outputs = {
         "format": 2,
-        "prompts_digest": listing["digest"],
         "vocab_size": service.graphs.vocab_size,
         "eos_token_ids": sorted(service.eos_token_ids),
-        "threads": service.graphs.threads.count,
         "prompts": told,
     }
-    text = json.dumps(outputs, indent=1, ensure_ascii=False)
-    (out / "outputs.json").write_text(text + "\n", encoding="utf-8")
+    return Found(tensors, outputs)
 
 
 def _run(
-    service: Service, asked: Mapping[str, torch.Tensor], told: dict[str, Any], *, corpus: bool
+    service: Service, asked: Tensors, told: dict[str, Any], *, corpus: bool
 ) -> dict[str, torch.Tensor]:
     """One prompt's tensors; `told` learns how its continuation ended, and the seconds."""
     graphs, ids, forced = service.graphs, asked["input_ids"], asked["forced_ids"]
@@ -119,9 +92,7 @@ def _run(
     return results
 
 
-def _together(
-    graphs: Graphs, batch: Mapping[str, Any], given: Mapping[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
+def _together(graphs: Graphs, batch: Mapping[str, Any], given: Tensors) -> dict[str, torch.Tensor]:
     """Prompts decoded together, as many at a time as the graphs take."""
     tensors: dict[str, torch.Tensor] = {}
     names = [f"{index:03d}" for index in batch.get("prompts", ())]
@@ -142,11 +113,11 @@ def _together(
         for name, found in zip(group, rows, strict=True):
             most = len(given[f"{name}.forced_ids"])
             tensors[f"{name}.batch_logits"] = torch.stack(found[:most])
-        _say(f"{len(group)} prompts together")
+        say(f"{len(group)} prompts together")
     return tensors
 
 
-def _drawn(tensors: Mapping[str, torch.Tensor], sampling: Mapping[str, Any]) -> torch.Tensor:
+def _drawn(tensors: Tensors, sampling: Mapping[str, Any]) -> torch.Tensor:
     """The first token after a prompt, drawn with the seeds 0, 1, 2, ..."""
     row = tensors[f"{sampling['prompt']:03d}.forced_logits"][0]
     ids = []
@@ -154,10 +125,6 @@ def _drawn(tensors: Mapping[str, torch.Tensor], sampling: Mapping[str, Any]) -> 
         parameters = Parameters(do_sample=True, temperature=sampling["temperature"], seed=seed)
         ids.append(Chooser(parameters, ()).choose(row)[0])
     return torch.tensor(ids)
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - progress for the log
 
 
 def _decode(graphs: Graphs, token: int, position: int, *, together: bool) -> torch.Tensor:
@@ -168,4 +135,4 @@ def _decode(graphs: Graphs, token: int, position: int, *, together: bool) -> tor
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(Service, _ask))

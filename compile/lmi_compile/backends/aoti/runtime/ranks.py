@@ -61,7 +61,7 @@ class Peer:
         dist.barrier()  # until then a rank may still read in `store`
 
     def own(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token ids as rows of this rank's embedding; those outside it are other ranks'."""
+        """Token ids of any shape as rows of this rank's embedding; those outside it are others'."""
         return ids - self.rank * self._rows
 
 

@@ -5,11 +5,11 @@ text generation schema. Sampling settings act only with `do_sample`. Parameters 
 this runtime does not carry are taken in their neutral value and refused in any other.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-T = TypeVar("T")
 _MAX_STOPS = 16
 _SHOWN = 40
 
@@ -57,6 +57,18 @@ class Request:
     stream: bool = False
 
 
+def decode(body: bytes) -> Any:  # noqa: ANN401 - JSON from anybody, checked field by field later
+    """The JSON in a body.
+
+    Raises:
+        BadRequest: It is not JSON.
+    """
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON ({error})") from error
+
+
 def parse(body: object) -> Request:
     """The request in a decoded JSON body.
 
@@ -72,20 +84,20 @@ def parse(body: object) -> Request:
     inputs = body.get("inputs")
     if not isinstance(inputs, str) or not inputs:
         raise BadRequest(f"inputs must be a text that is not empty, not {_kind(inputs)}")
-    _require_characters("inputs", inputs)
+    require_characters("inputs", inputs)
     parameters = body.get("parameters")
     if parameters is None:
         parameters = {}
     if not isinstance(parameters, dict):
         raise BadRequest(f"parameters must be an object, not {_kind(parameters)}")
-    flows = False if stream is None else _boolean("stream", stream)
+    flows = False if stream is None else boolean("stream", stream)
     return Request(inputs, _parameters(parameters), flows)
 
 
 def _parameters(given: dict[str, Any]) -> Parameters:
     unknown = sorted(set(given) - set(_FIELDS) - set(_NEUTRAL) - {"stop"})
     if unknown:
-        name = _short(unknown[0])
+        name = short(unknown[0])
         raise BadRequest(f"parameters.{name} is unknown; known are {', '.join(_FIELDS)}")
     present = {name: value for name, value in given.items() if value is not None}
     for name in sorted(set(present) & set(_NEUTRAL)):
@@ -101,10 +113,12 @@ def _parameters(given: dict[str, Any]) -> Parameters:
     )
 
 
-def _integer(low: int, high: int) -> Callable[[str, object], int]:
+def integer(low: int, high: int) -> Callable[[str, object], int]:
+    """What reads a field that holds a whole number; it raises BadRequest."""
+
     def read(field: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            message = f"{field} must be a whole number from {low} to {high}, not {_short(value)}"
+            message = f"{field} must be a whole number from {low} to {high}, not {short(value)}"
             raise BadRequest(message)
         return value
 
@@ -116,31 +130,40 @@ def _number(low: float, high: float) -> Callable[[str, object], float]:
         right = isinstance(value, int | float) and not isinstance(value, bool)
         if not right or not low < float(value) <= high:  # type: ignore[arg-type]  # checked above
             said = f"{field} must be a number above {low:g} and up to {high:g}"
-            raise BadRequest(f"{said}, not {_short(value)}")
+            raise BadRequest(f"{said}, not {short(value)}")
         return float(value)  # type: ignore[arg-type]  # checked above
 
     return read
 
 
-def _boolean(field: str, value: object) -> bool:
+def boolean(field: str, value: object) -> bool:
+    """Reads a field that holds true or false.
+
+    Raises:
+        BadRequest: It holds something else.
+    """
     if not isinstance(value, bool):
-        raise BadRequest(f"{field} must be true or false, not {_short(value)}")
+        raise BadRequest(f"{field} must be true or false, not {short(value)}")
     return value
 
 
 def _texts(field: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) and one for one in value):
         said = f"{field} must be a list of texts that are not empty"
-        raise BadRequest(f"{said}, not {_short(value)}")
+        raise BadRequest(f"{said}, not {short(value)}")
     if len(value) > _MAX_STOPS:
         raise BadRequest(f"{field} has {len(value)} texts; at most {_MAX_STOPS} are allowed")
     for one in value:
-        _require_characters(field, one)
+        require_characters(field, one)
     return tuple(value)
 
 
-def _require_characters(field: str, text: str) -> None:
-    """JSON can spell half of a surrogate pair, which is no character and has no bytes."""
+def require_characters(field: str, text: str) -> None:
+    """JSON can spell half of a surrogate pair, which is no character and has no bytes.
+
+    Raises:
+        BadRequest: The text holds one.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -149,26 +172,26 @@ def _require_characters(field: str, text: str) -> None:
 
 
 def _kind(value: object) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {_short(value)}"
+    return "nothing" if value is None else f"{type(value).__name__} {short(value)}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """What was sent, for a message: never all of it, and always printable."""
     shown = ascii(value)
     return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
 
 
 _FIELDS: dict[str, Callable[[str, object], Any]] = {
-    "max_new_tokens": _integer(1, 1 << 20),
-    "do_sample": _boolean,
+    "max_new_tokens": integer(1, 1 << 20),
+    "do_sample": boolean,
     "temperature": _number(0.0, 100.0),
-    "top_k": _integer(0, 1 << 31),
+    "top_k": integer(0, 1 << 31),
     "top_p": _number(0.0, 1.0),
     "repetition_penalty": _number(0.0, 100.0),
-    "seed": _integer(0, (1 << 63) - 1),
+    "seed": integer(0, (1 << 63) - 1),
     "stop_sequences": _texts,
-    "details": _boolean,
-    "return_full_text": _boolean,
+    "details": boolean,
+    "return_full_text": boolean,
 }
 # Parameters of LMI and TGI clients that change nothing in these values.
 _NEUTRAL: dict[str, bool | float] = {

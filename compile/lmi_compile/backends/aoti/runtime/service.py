@@ -6,15 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
-from .environment import RuntimeMismatch
 from .generate import Generation, Token, Writer, require_fit, write
 from .graphs import Graphs
-from .request import BadRequest, Request, parse
-
-# No known vocabulary has a longer token; a text beyond that is refused before it is tokenised.
-_TOKEN_CHARACTERS = 256
+from .request import Request, decode, parse
+from .text import encode, load_tokenizer
 
 
 class Service:
@@ -22,6 +17,7 @@ class Service:
 
     Attributes:
         graphs: The compiled graphs.
+        threads: The thread decision, for the log.
         tokenizer: The tokenizer of the tree.
         eos_token_ids: What ends a text, from the model's generation configuration.
     """
@@ -33,24 +29,26 @@ class Service:
             RuntimeMismatch: It cannot be served here; the text says why.
         """
         self.graphs = Graphs(root)
-        try:
-            self.tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
-        except Exception as error:
-            what = f"tokenizer.json cannot be read ({error})"
-            raise RuntimeMismatch(what, "Package the model again") from error
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
+        self.threads = self.graphs.threads
+        self.tokenizer = load_tokenizer(root)
         self.eos_token_ids = frozenset(self.graphs.description["eos_token_ids"])
 
-    def answer(self, request: Request, ids: list[int]) -> dict[str, Any]:
-        """The answer to a request that was read, in one piece."""
+    def reply(self, body: bytes, content_type: str) -> dict[str, Any] | Iterator[str]:
+        """The answer to a body: in one piece, or as lines of JSON where it asks for a stream.
+
+        Raises:
+            BadRequest: The request is at fault; the text names the field.
+        """
+        del content_type  # JSON, whatever it is called
+        request, ids = self.read(body)
+        if request.stream:
+            return self._lines(request, ids)
         writer = self.writer(request, ids)
         for _ in write(self.graphs, ids, writer):
             pass
         return answer_of(request, writer.done)
 
-    def lines(self, request: Request, ids: list[int]) -> Iterator[str]:
-        """The same as lines of JSON, one for each token."""
+    def _lines(self, request: Request, ids: list[int]) -> Iterator[str]:
         writer = self.writer(request, ids)
         for token in write(self.graphs, ids, writer):
             yield line_of(request, token, writer.done if writer.ended else None)
@@ -61,11 +59,7 @@ class Service:
         Raises:
             BadRequest: The request is at fault; the text names the field.
         """
-        try:
-            decoded = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the body is not JSON ({error})") from error
-        return self.accept(decoded)
+        return self.accept(decode(body))
 
     def accept(
         self, body: object, *, special_tokens: bool = True, fill: bool = False
@@ -83,11 +77,8 @@ class Service:
         """
         request = parse(body)
         most = self.graphs.max_input_len
-        if len(request.inputs) > most * _TOKEN_CHARACTERS:
-            told = f"inputs has {len(request.inputs)} characters"
-            raise BadRequest(f"{told}; this model takes at most {most} tokens")
-        ids: list[int] = self.tokenizer.encode(
-            request.inputs, add_special_tokens=special_tokens
+        ids: list[int] = encode(
+            self.tokenizer, request.inputs, most, special_tokens=special_tokens
         ).ids
         if fill:
             room = max(1, self.graphs.max_seq_len - len(ids))

@@ -27,7 +27,7 @@ _ALIGNMENT = 64
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Writes tensors that are all in memory, in the order of their names."""
+    """Writes tensors of any shape that are all in memory, in the order of their names."""
     names = sorted(tensors)
     layout = [(name, tensors[name].dtype, list(tensors[name].shape)) for name in names]
     stream_tensors(path, layout, lambda name: tensors[name])
@@ -72,5 +72,5 @@ def stream_tensors(
 
 
 def raw(tensor: torch.Tensor) -> "ctypes.Array[ctypes.c_char]":
-    """The bytes of a contiguous tensor that has some, where they lie; it must outlive them."""
+    """The bytes of a contiguous tensor of any shape but empty, where they lie; it outlives them."""
     return (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())

@@ -1,8 +1,43 @@
-"""Text out of tokens, as they come."""
+"""Tokens out of a text, and text out of tokens as they come."""
 
-from tokenizers import Tokenizer
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from .environment import RuntimeMismatch
+from .request import BadRequest
 
 _UNFINISHED = "\ufffd"
+# No known vocabulary has a longer token; a text beyond that is refused before it is tokenised.
+_TOKEN_CHARACTERS = 256
+
+
+def load_tokenizer(root: Path) -> Tokenizer:
+    """The tokenizer of the tree at `root`, which neither pads nor cuts.
+
+    Raises:
+        RuntimeMismatch: Its file cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(root / "tokenizer.json"))
+    except Exception as error:
+        what = f"tokenizer.json cannot be read ({error})"
+        raise RuntimeMismatch(what, "Package the model again") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, text: str, most: int, *, special_tokens: bool = True) -> Encoding:
+    """The tokens of a text, perhaps more than `most`.
+
+    Raises:
+        BadRequest: So long a text cannot have as few as `most` tokens.
+    """
+    if len(text) > most * _TOKEN_CHARACTERS:
+        told = f"inputs has {len(text)} characters"
+        raise BadRequest(f"{told}; this model takes at most {most} tokens")
+    return tokenizer.encode(text, add_special_tokens=special_tokens)
 
 
 class TextStream:
