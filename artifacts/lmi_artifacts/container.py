@@ -20,19 +20,6 @@ _RECOMMENDER = ("config.json", "adapter_config.json", "model_index.json", "param
 _PICKLES = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
-def check_djl_python(tree: Path) -> tuple[str, ...]:
-    """Hold a finished tree against the container contract `djl-python`.
-
-    Returns:
-        Every problem as one sentence; none means that DJL loads the tree as one Python model
-        that runs our `model.py`, once per worker, and decides nothing for us.
-
-    Raises:
-        OSError: the tree cannot be read.
-    """
-    return tuple(problem for rule in RULES.values() for problem in rule(tree))
-
-
 def served_properties(tree: Path) -> dict[str, str]:
     """The tree's properties as Java reads them; empty where it cannot."""
     try:

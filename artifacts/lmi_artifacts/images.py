@@ -77,11 +77,6 @@ def find_image(reference: str) -> Image | None:
     return next((image for image in images() if image.tag == tag), None)
 
 
-def regions() -> tuple[str, ...]:
-    """Every region that has an account of AWS's deep learning containers, sorted."""
-    return tuple(sorted(_table()["accounts"]))
-
-
 def image_uri(reference: str, region: str) -> str:
     """Say under which URI an endpoint in a region pulls an image.
 

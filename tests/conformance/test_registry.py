@@ -29,8 +29,8 @@ from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Layout, Registry, open_registry
 from lmi_artifacts.statement import NO_JIT_PROOF, VERDICT, Statement
+from lmi_artifacts.tarcheck import verify_tar_gz
 from lmi_artifacts.tree import check_tree, scan_tree
-from lmi_artifacts.unpack import unpack_tar_gz, verify_tar_gz
 
 KEY = "0" * 63 + "1"
 LAYOUTS: tuple[Layout, ...] = ("prefix", "tar.gz")
@@ -426,8 +426,6 @@ def test_pull_gives_exactly_the_artifact(
             assert (dest / MANIFEST_NAME).read_bytes() == manifest.to_bytes()
         case "tar.gz":
             assert verify_tar_gz(dest, ref.digest) == manifest
-            unpack_tar_gz(dest, tmp_path / "out" / "unpacked", ref.digest)
-            check_tree(tmp_path / "out" / "unpacked", manifest, rehash=True)
     assert not [path.name for path in dest.parent.iterdir() if path.name.startswith(".")]
 
 

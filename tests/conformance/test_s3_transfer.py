@@ -18,8 +18,8 @@ from lmi_artifacts.s3 import store as store_module
 from lmi_artifacts.s3.address import parse_address
 from lmi_artifacts.s3.registry import S3Registry
 from lmi_artifacts.s3.store import Store
+from lmi_artifacts.tarcheck import verify_tar_gz
 from lmi_artifacts.tree import check_tree, scan_tree
-from lmi_artifacts.unpack import verify_tar_gz
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmi_artifacts.bundle import write_tar_gz
-from lmi_artifacts.container import check_djl_python
+from lmi_artifacts.container import RULES
 from lmi_artifacts.errors import ArtifactsError
 from lmi_artifacts.foreign import parse_json
 from lmi_artifacts.manifest import Manifest
@@ -18,8 +18,8 @@ from lmi_artifacts.promotion import read_policy
 from lmi_artifacts.properties import parse_properties
 from lmi_artifacts.reference import parse_reference
 from lmi_artifacts.statement import Statement
+from lmi_artifacts.tarcheck import verify_tar_gz
 from lmi_artifacts.tree import scan_tree
-from lmi_artifacts.unpack import unpack_tar_gz
 from lmi_compile.errors import CompileError
 from lmi_compile.models.gguf_header import read_gguf_header
 from lmi_compile.models.safetensors_header import read_safetensors_header
@@ -68,7 +68,7 @@ def _text(raw: bytes) -> str:
 def _container(raw: bytes, scratch: Path) -> object:
     _file(scratch, raw, "serving.properties")
     _file(scratch, b"def handle(inputs): ...\n", "model.py")
-    return check_djl_python(scratch)
+    return [problem for rule in RULES.values() for problem in rule(scratch)]
 
 
 def _policy(raw: bytes, scratch: Path) -> object:
@@ -80,7 +80,7 @@ def _proof(raw: bytes, _scratch: Path) -> object:
 
 
 def _archive(raw: bytes, scratch: Path) -> object:
-    return unpack_tar_gz(_file(scratch, raw, "a.tar.gz"), scratch / "tree")
+    return verify_tar_gz(_file(scratch, raw, "a.tar.gz"))
 
 
 def _archive_content(raw: bytes, scratch: Path) -> object:

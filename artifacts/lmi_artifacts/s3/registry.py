@@ -380,6 +380,6 @@ def _local(dest: Path, ref: ArtifactRef) -> Manifest | None:
 
 
 def _verify_tar(path: Path, ref: ArtifactRef) -> None:
-    from lmi_artifacts.unpack import verify_tar_gz  # noqa: PLC0415 - only a whole tar.gz needs it
+    from lmi_artifacts.tarcheck import verify_tar_gz  # noqa: PLC0415 - only a whole tar.gz needs it
 
     verify_tar_gz(path, ref.digest)

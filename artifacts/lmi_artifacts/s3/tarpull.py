@@ -56,7 +56,7 @@ def verify_stored_tar(store: Store, ref: ArtifactRef, progress: Callable[[int], 
     Raises:
         ArtifactRefused: it is not this artifact's.
     """
-    from lmi_artifacts.unpack import verify_tar_gz  # noqa: PLC0415 - only a whole tar.gz needs it
+    from lmi_artifacts.tarcheck import verify_tar_gz  # noqa: PLC0415 - only a whole tar.gz needs it
 
     with tempfile.NamedTemporaryFile() as temporary:
         if _copy_object(store, ref, temporary.fileno(), progress):

@@ -10,7 +10,7 @@ from lmi_compile.feasibility.fields import Fields
 from lmi_compile.feasibility.shape import Shape
 
 # model_type -> module:function, imported when it is asked for.
-_FAMILIES = {
+FAMILIES = {
     "llama": "llama:llama",
     "granite": "llama:llama",
     "smollm3": "llama:smollm3",
@@ -49,11 +49,6 @@ _FAMILIES = {
 }
 
 
-def family_names() -> tuple[str, ...]:
-    """Every model_type whose arithmetic is known."""
-    return tuple(sorted(_FAMILIES))
-
-
 def shape_of(config: Mapping[str, JSONValue]) -> Shape | None:
     """The shape of the model that a config.json describes.
 
@@ -64,7 +59,7 @@ def shape_of(config: Mapping[str, JSONValue]) -> Shape | None:
         ModelFault: the family is known and its fields are missing or absurd: every one of them.
     """
     name = config.get("model_type")
-    family = _family(name) if isinstance(name, str) and name in _FAMILIES else None
+    family = _family(name) if isinstance(name, str) and name in FAMILIES else None
     if family is None:
         return None
     fields = Fields(config)
@@ -75,6 +70,6 @@ def shape_of(config: Mapping[str, JSONValue]) -> Shape | None:
 
 @cache
 def _family(name: str) -> Callable[[Fields], Shape]:
-    module, _, function = _FAMILIES[name].partition(":")
+    module, _, function = FAMILIES[name].partition(":")
     found = importlib.import_module(f"lmi_compile.feasibility.families.{module}")
     return cast("Callable[[Fields], Shape]", getattr(found, function))

@@ -31,7 +31,7 @@ class OnePass(torch.nn.Module):
         self.output = output
 
     def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
-        """The head's output, float32: `[B, labels]`, or `[B, T, n]` where each token has its own."""
+        """The head's output, float32: `[B, labels]`, or `[B, T, n]` where every token has one."""
         found = self.model(**dict(zip(self.names, inputs, strict=True)))
         out: torch.Tensor = getattr(found, self.output).float()
         return out

@@ -5,20 +5,16 @@ content has a known size and digest: there is nothing a path, link, device, dupl
 could hide in.
 """
 
-import os
 import zlib
-from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from lmi_artifacts.content import Checked
 from lmi_artifacts.digest import Digest
-from lmi_artifacts.errors import ArtifactRefused, PullFailed
-from lmi_artifacts.files import aside, fsync_folder, remove_tree, write_all
+from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.manifest import MANIFEST_BYTES, Manifest, ManifestFile
 from lmi_artifacts.paths import MANIFEST_NAME
 from lmi_artifacts.tarform import BLOCK, END, manifest_header, members, padding
-from lmi_artifacts.tree import write_manifest
 
 _CHUNK = 2**20
 _SIZE_FIELD = slice(124, 135)
@@ -88,89 +84,40 @@ def _read_manifest(archive: _Inflater, what: str, expected: Digest | None) -> Ma
     return manifest
 
 
-def _copy_member(archive: _Inflater, file: ManifestFile, dest: Path | None, what: str) -> None:
+def _check_member(archive: _Inflater, file: ManifestFile, what: str) -> None:
     checked = Checked(file)
     left = file.size
-    with nullcontext() if dest is None else dest.open("xb", buffering=0) as out:
-        while left:
-            data = archive.some(min(left, _CHUNK))
-            if not data:
-                raise ArtifactRefused(what, ["ends too early"])
-            left -= len(data)
-            checked.update(data)
-            if out is not None:
-                write_all(out.fileno(), data)
-        if out is not None:
-            os.fchmod(out.fileno(), 0o755 if file.executable else 0o644)
-            os.fsync(out.fileno())
+    while left:
+        data = archive.some(min(left, _CHUNK))
+        if not data:
+            raise ArtifactRefused(what, ["ends too early"])
+        left -= len(data)
+        checked.update(data)
     wrong = checked.problem()
     if wrong is not None:
         raise ArtifactRefused(what, [f"{file.path!r}: {wrong}"])
 
 
-def _read(path: Path, expected: Digest | None, tree: Path | None) -> Manifest:
-    what = str(path)
-    with path.open("rb") as stream:
-        archive = _Inflater(stream, what)
-        manifest = _read_manifest(archive, what, expected)
-        if tree is not None:
-            _refuse_what_cannot_fit(manifest, tree, what)
-        for file, header in members(manifest):
-            archive.expect(header, f"the file {file.path!r}")
-            dest = None if tree is None else tree / file.path
-            if dest is not None:
-                dest.parent.mkdir(parents=True, exist_ok=True)
-            _copy_member(archive, file, dest, what)
-            archive.expect(padding(file.size), "zeros")
-        archive.expect(END, "the end of the archive")
-        archive.expect_end()
-    return manifest
-
-
-def _refuse_what_cannot_fit(manifest: Manifest, tree: Path, what: str) -> None:
-    disk = os.statvfs(tree)
-    free = disk.f_bavail * disk.f_frsize
-    if manifest.size > free:
-        problem = f"unpacks to {manifest.size} bytes, and only {free} are free at {tree.parent}"
-        raise ArtifactRefused(what, [problem])
-
-
 def verify_tar_gz(path: Path, expected: Digest | None = None) -> Manifest:
     """Read a whole tar.gz, check every byte, and write nothing.
+
+    Args:
+        path: the archive.
+        expected: the artifact's digest; None trusts the archive's own manifest.
 
     Raises:
         ArtifactRefused: it is not exactly the tar that its manifest describes, or the manifest's
             digest is not `expected`.
         OSError: it cannot be read.
     """
-    return _read(path, expected, None)
-
-
-def unpack_tar_gz(path: Path, dest: Path, expected: Digest | None = None) -> Manifest:
-    """Unpack a tar.gz to a new folder, checking every byte; `dest` appears whole or not at all.
-
-    Args:
-        path: the archive.
-        dest: a folder that does not exist, or is empty.
-        expected: the artifact's digest; None trusts the archive's own manifest.
-
-    Raises:
-        ArtifactRefused: as `verify_tar_gz`, or the content does not fit on the disk.
-        PullFailed: `dest` holds something, or cannot be written.
-    """
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    tree = aside(dest)
-    try:
-        tree.mkdir()
-        manifest = _read(path, expected, tree)
-        write_manifest(tree, manifest)
-        for folder, _, _ in os.walk(tree):
-            fsync_folder(Path(folder))
-        tree.rename(dest)
-        fsync_folder(dest.parent)
-    except OSError as error:
-        raise PullFailed(str(dest), str(error)) from error
-    finally:
-        with suppress(OSError):
-            remove_tree(tree)
+    what = str(path)
+    with path.open("rb") as stream:
+        archive = _Inflater(stream, what)
+        manifest = _read_manifest(archive, what, expected)
+        for file, header in members(manifest):
+            archive.expect(header, f"the file {file.path!r}")
+            _check_member(archive, file, what)
+            archive.expect(padding(file.size), "zeros")
+        archive.expect(END, "the end of the archive")
+        archive.expect_end()
     return manifest
