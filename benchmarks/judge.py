@@ -17,10 +17,11 @@ from pathlib import Path
 
 from measure import Run, alternate, print_table
 
-from lmi_compile.cli.options import read_settings, registry_of, tools_of
+from lmi_compile.cli.options import registry_of, tools_of
 from lmi_compile.console import Console
 from lmi_compile.pipeline import Tools, run_steps
 from lmi_compile.plan import Plan, make_plan
+from lmi_compile.settings import load_settings
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Staging
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="smollm2-135m-instruct-cpu")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    settings = read_settings()
+    settings = load_settings({})
     tools = tools_of(settings, registry_of(settings), Console(quiet=True))
     plan = make_plan(survey(load(asked.recipe), settings.cache_dir))
     run_steps(plan, "judge", tools, {})

@@ -33,16 +33,23 @@ class Console:
     """Prints events, errors and results.
 
     Args:
+        as_json: what is asked for is one line of JSON on stdout.
         quiet: nothing but errors on stderr.
         verbose: every line of every step on stderr.
         err: where people read.
     """
 
     def __init__(
-        self, *, quiet: bool = False, verbose: bool = False, err: TextIO | None = None
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        err: TextIO | None = None,
     ) -> None:
         self.out = sys.stdout
         self.err = err or sys.stderr
+        self.as_json = as_json
         self.quiet = quiet
         self.verbose = verbose
         self.terminal = self.err.isatty() and os.environ.get("TERM") != "dumb"
@@ -98,11 +105,9 @@ class Console:
         """One JSON value on stdout."""
         print(json.dumps(value, ensure_ascii=False), file=self.out, flush=True)
 
-    def answer(
-        self, value: Mapping[str, JSONValue] | Sequence[JSONValue], *lines: str, as_json: bool
-    ) -> None:
+    def answer(self, value: Mapping[str, JSONValue] | Sequence[JSONValue], *lines: str) -> None:
         """What was asked for, on stdout: `value` as one line of JSON, or `lines` as they are."""
-        if as_json:
+        if self.as_json:
             self.json(value)
         else:
             for line in lines:

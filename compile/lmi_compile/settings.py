@@ -8,11 +8,9 @@ from pathlib import Path
 from lmi_compile.errors import EnvironmentFault
 
 EXECUTORS = ("local", "container", "ray", "ray+container", "sagemaker")
-_NAMES = (
-    "cache_dir",
-    "out",
-    "registry",
-    "offline",
+PLACES = ("cache_dir", "out", "registry", "offline")
+NAMES = (
+    *PLACES,
     "executor",
     "image",
     "pull",
@@ -77,7 +75,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     config = _config_file(environ)
     values: dict[str, object] = {}
-    for name in _NAMES:
+    for name in NAMES:
         for value in (flags.get(name), environ.get(f"LMI_{name.upper()}"), config.get(name)):
             if value not in (None, "", ()):
                 values[name] = value
@@ -138,8 +136,8 @@ def _config_file(environ: Mapping[str, str]) -> dict[str, object]:
         loaded = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise EnvironmentFault(f"{path} is not TOML", str(error), "correct it") from error
-    unknown = sorted(set(loaded) - set(_NAMES))
+    unknown = sorted(set(loaded) - set(NAMES))
     if unknown:
         what = f"{path}: unknown setting {', '.join(unknown)}"
-        raise EnvironmentFault(what, fix=f"known are {', '.join(_NAMES)}")
+        raise EnvironmentFault(what, fix=f"known are {', '.join(NAMES)}")
     return loaded

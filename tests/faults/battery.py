@@ -28,7 +28,7 @@ from cleans import CLEANS, Clean
 from ground import BUILDS, Build, Ground
 from parts import Parts
 
-from lmi_compile.cli.options import read_settings
+from lmi_compile.settings import load_settings
 from lmi_verify import judging
 from lmi_verify.outputs import PARTS
 from lmi_verify.verdict import Check, Verdict, parse
@@ -172,7 +172,7 @@ def _excess(check: Check) -> float:
 
 def home() -> Path:
     """The battery's folder in the cache; what is in it can be made anew at any time."""
-    path = read_settings().cache_dir / "faults"
+    path = load_settings({}).cache_dir / "faults"
     path.mkdir(parents=True, exist_ok=True)
     return path
 

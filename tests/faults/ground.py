@@ -15,10 +15,11 @@ from tiny_llama import make_tiny_llama
 from tokenizers import Tokenizer
 from transformers import AutoConfig
 
-from lmi_compile.cli.options import read_settings, registry_of, tools_of
+from lmi_compile.cli.options import registry_of, tools_of
 from lmi_compile.console import Console
 from lmi_compile.pipeline import run_steps
 from lmi_compile.plan import make_plan
+from lmi_compile.settings import load_settings
 from lmi_compile.survey import load, survey
 from lmi_verify import baseline
 from lmi_verify.jsonread import JSONValue
@@ -193,7 +194,7 @@ def _parts(directory: Path) -> Parts:
 
 def _smollm2() -> Path:
     """The real model, through the product's own steps."""
-    settings = read_settings()
+    settings = load_settings({})
     console = Console(quiet=True)
     plan = make_plan(survey(load(_RECIPE), settings.cache_dir))
     tools = tools_of(settings, registry_of(settings), console)

@@ -4,9 +4,9 @@ import ast
 
 import pytest
 
-from lmi_compile.cli.options import read_settings
 from lmi_compile.keys import module_file, path_of, source_closure
 from lmi_compile.plan import make_plan
+from lmi_compile.settings import load_settings
 from lmi_compile.step import Call
 from lmi_compile.survey import load, survey
 
@@ -14,7 +14,7 @@ ROOMS = ("lmi_compile", "lmi_recipes", "lmi_artifacts", "lmi_verify")
 
 
 def _calls() -> set[str]:
-    cache = read_settings().cache_dir
+    cache = load_settings({}).cache_dir
     return {
         planned.step.run.function.partition(":")[0]
         for recipe in (

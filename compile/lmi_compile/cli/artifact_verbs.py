@@ -13,15 +13,18 @@ from lmi_artifacts.registry import Layout, Registry, Summary
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import (
-    opened,
+    keys_option,
+    layout_option,
+    registry_of,
+    remote_code_option,
     settings_options,
     toolchains_option,
     voice_options,
 )
 from lmi_compile.cli.progress import meter
-from lmi_compile.cli.registry_verbs import keys_option, remote_code_option
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
+from lmi_compile.settings import Settings
 
 _ROLE = "arn:aws:iam::000000000000:role/sagemaker-execution"
 
@@ -36,17 +39,15 @@ def list_artifacts(
     *,
     affected_by: str | None,
     toolchains: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """List the artifacts of the registry."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     if affected_by is not None:
-        return _list_affected(console, registry, affected_by, toolchains, as_json=as_json)
+        return _list_affected(console, registry, affected_by, toolchains)
     found = list(registry.list())
-    if as_json:
+    if console.as_json:
         console.json([_summary_json(summary) for summary in found])
         return ExitCode.OK
     for summary in found:
@@ -61,15 +62,13 @@ def _list_affected(
     registry: Registry,
     name: str,
     toolchains: tuple[str, ...],
-    *,
-    as_json: bool,
 ) -> int:
     from lmi_compile.affected import affected_by  # noqa: PLC0415 - a plain list needs none
     from lmi_recipes.toolchain import load_toolchain  # noqa: PLC0415 - as above
 
     toolchain = load_toolchain(name, tuple(map(Path, toolchains)))
     found = affected_by(registry, toolchain)
-    if as_json:
+    if console.as_json:
         console.json([one.to_json() for one in found])
         return ExitCode.OK
     for one in found:
@@ -89,9 +88,7 @@ def _list_affected(
 @click.option("--role", default=_ROLE, show_default=True, help="With --create-model.")
 @click.option("--instance-type", default="ml.c7i.4xlarge", show_default=True, help="As above.")
 @click.option("--image", help="As above: the container, where the toolchain names none.")
-@click.option(
-    "--layout", type=click.Choice(["prefix", "tar.gz"]), default="prefix", help="As above."
-)
+@layout_option
 @settings_options
 @voice_options
 def show(
@@ -102,13 +99,11 @@ def show(
     instance_type: str,
     image: str | None,
     layout: Layout,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Show REF (name, name:tag, name@sha256:..., sha256:...): manifest and statements."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = registry.resolve(ref)
     manifest = registry.manifest(artifact)
     if create_model:
@@ -124,7 +119,7 @@ def show(
     if revoked is not None:
         console.line(f"REVOKED: {revoked}")
     statements: list[JSONValue] = [item.to_json() for item in registry.statements(artifact)]
-    if as_json:
+    if console.as_json:
         console.json(
             {
                 "artifact": str(artifact),
@@ -156,12 +151,7 @@ def _said(statement: Statement) -> tuple[str, object]:
 @click.command()
 @click.argument("ref")
 @click.argument("destination", type=click.Path())
-@click.option(
-    "--layout",
-    type=click.Choice(["prefix", "tar.gz"]),
-    default="prefix",
-    help="The served tree as a folder, or as model.tar.gz.",
-)
+@layout_option
 @click.option("--rank", type=click.IntRange(0), help="Leave out the files of other ranks.")
 @click.option("--require", default="", help="Demands: signed,verified,proven.")
 @remote_code_option
@@ -177,15 +167,13 @@ def pull(
     require: str,
     trust_remote_code: bool,
     keys: tuple[Path, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Copy the artifact REF to DESTINATION, verified and all at once."""
     if not destination:
         raise click.UsageError("DESTINATION is empty")
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = exact(ref) or registry.resolve(ref)
     demands = parse_demands(require)
     if demands:
@@ -207,7 +195,7 @@ def pull(
         "up_to_date": pulled.up_to_date,
         "fetched": pulled.fetched,
     }
-    console.answer(told, str(pulled.path), as_json=as_json)
+    console.answer(told, str(pulled.path))
     return ExitCode.OK
 
 

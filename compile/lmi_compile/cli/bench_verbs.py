@@ -12,10 +12,11 @@ from lmi_compile.bench.compare import compare as compare_runs
 from lmi_compile.bench.prompts import make_prompts
 from lmi_compile.bench.starts import Place, tree_of
 from lmi_compile.bench.sweep import Asked, read_json, report, run_sweep, write_json
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import endpoint_options, registry_of, settings_options, voice_options
 from lmi_compile.client.target import Target, find_target
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode, VerificationFailed
+from lmi_compile.settings import Settings
 
 _DOUBLED = "1,2,4,8,16"
 
@@ -39,9 +40,7 @@ _DOUBLED = "1,2,4,8,16"
 @click.option("--fail-on-worse", is_flag=True, help="Exit 5 when a comparison finds worse.")
 @click.option("--fresh", is_flag=True, help="Measure again what was measured.")
 @click.option("--no-pages", is_flag=True, help="JSON only: no CSV, PNG and HTML.")
-@click.option("--region", help="AWS region of an endpoint.")
-@click.option("--component", help="Inference component of an endpoint.")
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds between two pieces.")
+@endpoint_options
 @settings_options
 @voice_options
 def bench(
@@ -53,9 +52,8 @@ def bench(
     fresh: bool,
     no_pages: bool,
     price: float | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    settings: Settings,
+    console: Console,
     **flags: Any,  # noqa: ANN401 - click gives each option the type that it declares
 ) -> int:
     """Measure an artifact (served here), a URL or a SageMaker endpoint over concurrency.
@@ -63,18 +61,17 @@ def bench(
     Results are in OUT/bench/...: bench.json, .csv, .png and .html. The same command continues a
     run that was stopped. With --before, say what became better, worse, or is within noise.
     """
-    console = Console(quiet=quiet, verbose=verbose)
     if target is None:
         if before is None or after is None:
             raise click.UsageError("give a target, or --before RUN --after RUN")
         found, folder = _run_of(after), None
     else:
-        found, folder = _measured(target, flags, price, console, fresh=fresh)
+        found, folder = _measured(target, flags, price, settings, console, fresh=fresh)
     comparison = None if before is None else compare_runs(_run_of(before), found)
     if folder is not None and not no_pages:
         _pages(found, comparison, folder, console)
     _show(console, found, comparison)
-    if as_json:
+    if console.as_json:
         console.json({**found, "comparison": comparison})
     if comparison and comparison["verdict"] == "worse" and fail_on_worse:
         what = "slower than the run before"
@@ -83,9 +80,14 @@ def bench(
 
 
 def _measured(
-    text: str, flags: Mapping[str, Any], price: float | None, console: Console, *, fresh: bool
+    text: str,
+    flags: Mapping[str, Any],
+    price: float | None,
+    settings: Settings,
+    console: Console,
+    *,
+    fresh: bool,
 ) -> tuple[dict[str, Any], Path]:
-    settings = read_settings(**flags)
     registry = registry_of(settings)
     found = find_target(
         text,

@@ -9,10 +9,8 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
     executor_options,
-    read_settings,
     registry_of,
     set_option,
-    settings_options,
     toolchains_option,
     tools_of,
     voice_options,
@@ -47,7 +45,6 @@ from lmi_compile.survey import load, survey
 @set_option
 @toolchains_option
 @executor_options
-@settings_options
 @voice_options
 def build(
     recipes: tuple[str, ...],
@@ -59,14 +56,10 @@ def build(
     dry_run: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Compile, check, package, publish and prove RECIPE: a YAML file or a catalogue name."""
-    settings = read_settings(**flags)
-    console = Console(quiet=quiet, verbose=verbose)
     options = _Options(
         overrides=overrides,
         toolchains=tuple(map(Path, toolchains)),
@@ -88,14 +81,14 @@ def build(
                 raise
             console.error(error)
             codes.append(exit_code_of(error))
-            if as_json:
+            if console.as_json:
                 failure: dict[str, JSONValue] = dict(to_json(error))
                 console.json({"recipe": recipe, "error": failure, "exit_code": int(codes[-1])})
             continue
         codes.append(ExitCode.OK)
         told.append((recipe, done.verdict))
         said = str(done.artifact or done.path or done.decision)
-        console.answer(done.to_json(), said, as_json=as_json)
+        console.answer(done.to_json(), said)
     write_junit(console, junit, told)
     return ExitCode.MATRIX_PART_FAILED if any(codes) else ExitCode.OK
 

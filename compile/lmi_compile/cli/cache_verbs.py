@@ -7,10 +7,11 @@ import click
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.cache import explain, summarise
 from lmi_compile.cli.completion import recipe_names
-from lmi_compile.cli.options import read_settings, set_option, settings_options, voice_options
+from lmi_compile.cli.options import set_option, settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
 from lmi_compile.plan import make_plan
+from lmi_compile.settings import Settings
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Workspace, disk_faults
 
@@ -26,12 +27,10 @@ def cache() -> None:
 @cache.command()
 @settings_options
 @voice_options
-def status(*, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+def status(*, settings: Settings, console: Console) -> int:
     """What the cache holds: steps, bytes, by name."""
-    console = Console(quiet=quiet, verbose=verbose)
-    settings = read_settings(**flags)
     summary = summarise(Workspace(settings.cache_dir))
-    if as_json:
+    if console.as_json:
         steps: dict[str, JSONValue] = {
             name: {"count": count, "bytes": size} for name, (count, size) in summary.items()
         }
@@ -53,17 +52,13 @@ def why(
     step: str | None,
     *,
     overrides: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Why a step of RECIPE would run: the fields that differ from the nearest finished one."""
-    console = Console(quiet=quiet, verbose=verbose)
-    settings = read_settings(**flags)
     plan = make_plan(survey(load(recipe, overrides), settings.cache_dir))
     reasons = explain(plan, Workspace(settings.cache_dir), step)
-    if as_json:
+    if console.as_json:
         console.json([reason.to_json() for reason in reasons])
         return ExitCode.OK
     for reason in reasons:
@@ -82,16 +77,13 @@ def prune_steps(
     older_than: str | None,
     max_size: str | None,
     delete: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Remove finished steps by age and size, least used first, and what dead processes left."""
     from lmi_compile.prune import Rules, prune  # noqa: PLC0415 - looking needs none of it
 
-    console = Console(quiet=quiet, verbose=verbose)
-    workspace = Workspace(read_settings(**flags).cache_dir)
+    workspace = Workspace(settings.cache_dir)
     rules = Rules(
         seconds=_amount(older_than, _AGES, "--older-than"),
         size=_whole(_amount(max_size, _SIZES, "--max-size")),
@@ -99,7 +91,7 @@ def prune_steps(
     with disk_faults(workspace.root):
         done = prune(workspace, rules, delete=delete)
     verb = "freed" if delete else "would be freed; say --delete"
-    if as_json:
+    if console.as_json:
         console.json(
             {
                 "steps": list(done.steps),

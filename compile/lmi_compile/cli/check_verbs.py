@@ -15,7 +15,6 @@ from lmi_artifacts.tree import check_tree, read_manifest
 from lmi_compile.cli import statically
 from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
-    read_settings,
     registry_of,
     settings_options,
     tools_of,
@@ -56,18 +55,14 @@ def verify(
     against: str | None,
     recipe: str | None,
     explain: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Re-hash every file of an artifact; with --against, compare its outputs too.
 
     A URL is a running endpoint that speaks the LMI schema: what it generates is judged, which is
     never enough to promote. Two artifacts are an upgrade check.
     """
-    settings = read_settings(**flags)
-    console = Console(quiet=quiet, verbose=verbose)
     registry = registry_of(settings)
     desk = _Desk(settings=settings, registry=registry, console=console)
     if explain and (against is None or _is_url(artifact) or _is_url(against)):
@@ -78,10 +73,10 @@ def verify(
         if against is None:
             raise click.UsageError("an endpoint is verified --against RECIPE")
         verdict = verify_endpoint(desk.plan(against), artifact, desk.tools)
-        return _told(console, artifact, verdict, as_json=as_json)
+        return _told(console, artifact, verdict)
     tree, manifest = desk.tree(artifact)
     if against is None:
-        if as_json:
+        if console.as_json:
             console.json({"artifact": f"{manifest.name}@{manifest.digest}", "bytes": "VERIFIED"})
         return ExitCode.OK
     verdict = _compared(desk, tree, against, recipe or manifest.name)
@@ -89,7 +84,7 @@ def verify(
         layers = explain_tree(desk.plan(recipe or against), tree, desk.tools)
         print_layers(console, layers)
         verdict["layers"] = layers
-    return _told(console, manifest.name, verdict, as_json=as_json)
+    return _told(console, manifest.name, verdict)
 
 
 def _compared(desk: "_Desk", tree: Path, against: str, asks: str) -> dict[str, JSONValue]:
@@ -138,12 +133,10 @@ def _is_artifact(text: str) -> bool:
     return Path(text).is_dir() or "@" in text or (":" in text and not Path(text).exists())
 
 
-def _told(
-    console: Console, what: str, verdict: Mapping[str, JSONValue], *, as_json: bool
-) -> ExitCode:
+def _told(console: Console, what: str, verdict: Mapping[str, JSONValue]) -> ExitCode:
     """Shows the verdict; only ACCEPT ends well."""
     print_verdict(console, verdict)
-    if as_json:
+    if console.as_json:
         console.json(dict(verdict))
     if verdict["decision"] != "ACCEPT":
         raise NotAccepted(f"{what}: {verdict['decision']}", "do not serve it", verdict)
@@ -165,10 +158,8 @@ def prove(
     image: str | None,
     contract: str | None,
     accelerators: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Start an artifact in a sealed child process and watch it from outside.
 
@@ -176,25 +167,22 @@ def prove(
     without compiling, writing or connecting; 6 when it did not; 8 when tracing is not possible
     here. With --static nothing is started: 6 names each rule of the container that is broken.
     """
-    console = Console(quiet=quiet, verbose=verbose)
     tree = Path(artifact)
     if static:
         manifest = None
         if not tree.is_dir():
-            settings = read_settings(**flags)
             tree, manifest = checked_tree(
                 registry_of(settings), artifact, settings.cache_dir, console
             )
         wanted = statically.Wanted(image=image, contract=contract, accelerators=accelerators)
-        return statically.prove(tree, manifest, wanted, console, as_json=as_json)
+        return statically.prove(tree, manifest, wanted, console)
     if tree.is_dir():
         _note_differences(tree, console)
     else:
-        settings = read_settings(**flags)
         tree, _ = checked_tree(registry_of(settings), artifact, settings.cache_dir, console)
     proof = prove_tree(tree)
     report = proof.to_json()
-    if as_json:
+    if console.as_json:
         console.json(report)
     print_proof(console, report)
     match proof.decision:

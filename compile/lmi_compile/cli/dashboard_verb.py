@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
-from lmi_compile.cli.options import opened, settings_options, voice_options
+from lmi_compile.cli.options import registry_of, settings_options, voice_options
+from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.matrix.history import read_runs
+from lmi_compile.settings import Settings
 
 
 @click.command()
@@ -15,11 +17,9 @@ from lmi_compile.matrix.history import read_runs
               help="The newest so many.")  # fmt: skip
 @settings_options
 @voice_options
-def dashboard(
-    folder: Path, *, most: int, as_json: bool, quiet: bool, verbose: bool, **flags: object
-) -> int:
+def dashboard(folder: Path, *, most: int, settings: Settings, console: Console) -> int:
     """Write static pages over the registry's history of matrix runs into FOLDER."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     try:
         from lmi_compile.report.dashboard import write_dashboard  # noqa: PLC0415 - loads jinja2
     except ModuleNotFoundError as error:
@@ -31,5 +31,5 @@ def dashboard(
     except OSError as error:
         raise EnvironmentFault(f"{folder} cannot be written", str(error)) from error
     console.line(f"{len(runs)} runs of {registry.url}")
-    console.answer({"page": str(index), "runs": len(runs)}, str(index), as_json=as_json)
+    console.answer({"page": str(index), "runs": len(runs)}, str(index))
     return ExitCode.OK

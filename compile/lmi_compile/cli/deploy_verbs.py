@@ -12,22 +12,23 @@ from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.registry import Layout
 from lmi_artifacts.trust import parse_demands
 from lmi_compile.cli.options import (
-    opened,
-    read_settings,
+    keys_option,
+    layout_option,
     registry_of,
     settings_options,
     standing,
     voice_options,
 )
-from lmi_compile.cli.registry_verbs import keys_option
 from lmi_compile.console import Console
 from lmi_compile.deploy.preflight import checked, ready_seconds, unknown_instance
 from lmi_compile.deploy.requests import Components, Deployment, Wanted, plan_deployment
 from lmi_compile.errors import EnvironmentFault, ExitCode
+from lmi_compile.settings import Settings
 
 if TYPE_CHECKING:
     from lmi_compile.deploy.sagemaker import Service
 
+image_option = click.option("--image", help="Container, where the toolchain's own is not wanted.")
 environment_option = click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container."
 )
@@ -43,8 +44,8 @@ environment_option = click.option(
 @click.option("--copies", type=click.IntRange(1), help="Inference components: copies per instance.")
 @click.option("--accelerators", type=click.IntRange(1), help="With --copies: devices of one copy.")
 @click.option("--memory-mib", type=click.IntRange(128), help="With --copies: memory of one copy.")
-@click.option("--image", help="Container, where the toolchain's own is not wanted.")
-@click.option("--layout", type=click.Choice(["prefix", "tar.gz"]), default="prefix")
+@image_option
+@layout_option
 @click.option("--startup-seconds", type=click.IntRange(60, 3600), help="Health check's time-out.")
 @click.option("--alarm", "alarms", multiple=True, help="CloudWatch alarm that rolls back.")
 @click.option("--require", default="verified,proven", show_default=True, help="Demands.")
@@ -69,9 +70,8 @@ def deploy(
     delete: bool,
     no_wait: bool,
     keys: tuple[Path, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    settings: Settings,
+    console: Console,
     **flags: Any,  # noqa: ANN401 - click gives each option the type that it declares
 ) -> int:
     """Put the artifact REF behind a SageMaker endpoint: model, configuration, endpoint.
@@ -80,12 +80,11 @@ def deploy(
     fails or an --alarm rings. Exit 7 when it does not come up, with the end of the container's
     log; 10 when the artifact is revoked or cannot load there.
     """
-    console = Console(quiet=quiet, verbose=verbose)
     region = _needed(region, "--region")
     if delete:
         service = _connect(region, console, flags)
-        return _delete(_needed(endpoint_name, "--endpoint-name"), service, console, as_json)
-    registry = registry_of(read_settings(**flags))
+        return _delete(_needed(endpoint_name, "--endpoint-name"), service, console)
+    registry = registry_of(settings)
     artifact = registry.resolve(_needed(ref, "REF"))
     instance = _needed(instance_type, "--instance-type")
     found = checked(registry, artifact, instance, parse_demands(require), keys)
@@ -98,7 +97,7 @@ def deploy(
         return ExitCode.OK
     service = _connect(region, console, flags)
     made = _carried_out(planned, instance, service, wait=not no_wait)
-    console.answer({"artifact": str(artifact), **made}, planned.endpoint, as_json=as_json)
+    console.answer({"artifact": str(artifact), **made}, planned.endpoint)
     return ExitCode.OK
 
 
@@ -142,7 +141,7 @@ def export() -> None:
 
 @export.command()
 @click.argument("ref")
-@click.option("--image", help="Container, where the toolchain's own is not wanted.")
+@image_option
 @click.option("--folder", default="./model", show_default=True, help="Where the tree is pulled to.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--compose", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
@@ -158,15 +157,13 @@ def docker(
     port: int,
     compose: Path | None,
     variables: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Print the commands that serve the artifact REF on a plain Docker host."""
     from lmi_compile.deploy.docker import compose_file, host_for, run_line  # noqa: PLC0415
 
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = standing(registry, ref)
     host = host_for(
         artifact,
@@ -186,7 +183,7 @@ def docker(
             raise EnvironmentFault(f"{compose} cannot be written", str(error)) from error
     line = run_line(name, host)
     told: dict[str, JSONValue] = {"pull": pull, "run": line, "compose": text}
-    console.answer(told, pull, line, as_json=as_json)
+    console.answer(told, pull, line)
     return ExitCode.OK
 
 
@@ -221,11 +218,11 @@ def _connect(region: str, console: Console, flags: Mapping[str, Any]) -> "Servic
     return connect(region, console.line, poll_seconds=poll, wait_seconds=wait)
 
 
-def _delete(endpoint: str, service: "Service", console: Console, as_json: bool) -> int:  # noqa: FBT001 - the verb's own flag
+def _delete(endpoint: str, service: "Service", console: Console) -> int:
     from lmi_compile.deploy.sagemaker import take_away  # noqa: PLC0415 - boto3
 
     gone = take_away(endpoint, service)
     if not gone:
         raise ArtifactRefused(f"the endpoint {endpoint}", ["there is none of that name"])
-    console.answer({"deleted": list(gone)}, *gone, as_json=as_json)
+    console.answer({"deleted": list(gone)}, *gone)
     return ExitCode.OK

@@ -5,10 +5,11 @@ from itertools import groupby
 
 import click
 
-from lmi_compile.cli.options import read_settings, settings_options, voice_options
+from lmi_compile.cli.options import settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.doctor import Finding, able, examine
 from lmi_compile.errors import ExitCode
+from lmi_compile.settings import Settings
 
 _MARKS = {"ok": "ok     ", "missing": "MISSING", "note": "-      "}
 
@@ -18,22 +19,15 @@ _MARKS = {"ok": "ok     ", "missing": "MISSING", "note": "-      "}
 @voice_options
 def doctor(
     *,
-    cache_dir: str | None,
-    out: str | None,
-    registry: str | None,
-    offline: bool | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Look at the environment, toolchains, places and credentials; change nothing.
 
     Exit 8 when the embedded backend cannot build, check and prove here.
     """
-    console = Console(quiet=quiet, verbose=verbose)
-    settings = read_settings(cache_dir=cache_dir, out=out, registry=registry, offline=offline)
     findings = examine(settings)
-    if as_json:
+    if console.as_json:
         console.json({"able": able(findings), "findings": [asdict(found) for found in findings]})
     else:
         for area, group in groupby(findings, key=lambda finding: finding.area):

@@ -11,14 +11,13 @@ from lmi_compile.explain import explained_codes, explanation
 @click.command()
 @click.argument("code", required=False)
 @voice_options
-def explain(code: str | None, *, as_json: bool, quiet: bool, verbose: bool) -> int:
+def explain(code: str | None, *, console: Console) -> int:
     """Explain an error by its code (E401), all codes of an exit code (4), or list every code."""
-    console = Console(quiet=quiet, verbose=verbose)
     codes = _chosen(code)
     if not codes:
         raise click.UsageError(f"no error has the code {code!r}; `lmi-compile explain` lists them")
     pages = {found: explanation(found) for found in codes}
-    if as_json:
+    if console.as_json:
         console.json(dict(pages))
     elif code is None:
         for page in pages.values():

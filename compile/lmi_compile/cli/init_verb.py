@@ -7,11 +7,12 @@ from typing import get_args
 
 import click
 
-from lmi_compile.cli.options import read_settings, voice_options
+from lmi_compile.cli.options import voice_options
 from lmi_compile.console import Console
 from lmi_compile.drafting import Draft, draft_recipe
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.feasibility.report import report
+from lmi_compile.settings import load_settings
 from lmi_recipes.model import Dtype, QuantizationMethod
 
 _CPU = "x86-64-v3"
@@ -38,16 +39,13 @@ def init(
     target: str | None,
     name: str | None,
     output: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console,
     **choices: object,
 ) -> int:
     """Write a recipe for a model and a target; what is not given is asked on a terminal.
 
     Nothing is written unless the recipe is valid and its plan fits; an existing file is kept.
     """
-    console = Console(quiet=quiet, verbose=verbose)
     model = model or _ask("model (hub id or directory)", "--model")
     target = target or (_ask("target", "--for", _CPU) if sys.stdin.isatty() else _CPU)
     name = name or _named(model, target)
@@ -55,7 +53,7 @@ def init(
     if path.exists() and str(path) != "-":
         raise click.UsageError(f"{path} is there already; name another with --output")
     draft = Draft(name=name, model=model, target=target, **choices)  # type: ignore[arg-type]  # click has checked them
-    drafted = draft_recipe(draft, path.absolute(), read_settings().cache_dir)
+    drafted = draft_recipe(draft, path.absolute(), load_settings({}).cache_dir)
     _write(path, drafted.text)
     for line in report(drafted.preview.answer):
         console.line(line)
@@ -63,7 +61,7 @@ def init(
         console.line(f"note: {note}")
     if str(path) != "-":
         console.line(f"{path}: written; next: lmi-compile {path}")
-    if as_json:
+    if console.as_json:
         console.json({"recipe": str(path), "plan": drafted.preview.to_json()})
     return ExitCode.OK
 

@@ -8,12 +8,13 @@ import click
 
 from lmi_artifacts.digest import JSONValue
 from lmi_artifacts.foreign import parse_json
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import endpoint_options, registry_of, settings_options, voice_options
 from lmi_compile.client.invoking import Answer, invoke_all
 from lmi_compile.client.retries import Retries
 from lmi_compile.client.target import find_target, served
 from lmi_compile.console import Console
 from lmi_compile.errors import CompileError, ExitCode
+from lmi_compile.settings import Settings
 
 
 @click.command()
@@ -26,9 +27,7 @@ from lmi_compile.errors import CompileError, ExitCode
 @click.option("--stream/--no-stream", default=None, help="Default: stream for one prompt.")
 @click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 1024))
 @click.option("--retries", default=6, show_default=True, type=click.IntRange(0, 100))
-@click.option("--timeout", default=300.0, show_default=True, help="Seconds between two pieces.")
-@click.option("--region", help="AWS region of an endpoint.")
-@click.option("--component", help="Inference component of an endpoint.")
+@endpoint_options
 @settings_options
 @voice_options
 def invoke(
@@ -44,18 +43,14 @@ def invoke(
     timeout: float,
     region: str | None,
     component: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Ask an artifact (served here for the while), a URL or a SageMaker endpoint.
 
     429, 502, 503 and throttling are tried again, with jitter. Prompts come from the command line,
     from --file, or from standard input.
     """
-    console = Console(quiet=quiet, verbose=verbose)
-    settings = read_settings(**flags)
     asked = _prompts(prompts, file)
     knobs = _parameters(parameters, max_new_tokens)
     registry = registry_of(settings)
@@ -63,7 +58,7 @@ def invoke(
         target, registry, timeout_seconds=timeout, region=region, component=component
     )
     streamed = len(asked) == 1 if stream is None else stream
-    live = streamed and len(asked) == 1 and not as_json
+    live = streamed and len(asked) == 1 and not console.as_json
     url = settings.registry or registry.url
     with served(found, url, settings.cache_dir) as place:
         answers = invoke_all(
@@ -75,20 +70,18 @@ def invoke(
             retries=Retries(times=retries),
             heard=_write if live else _ignore,
         )
-        failed = _show(console, answers, live=live, as_json=as_json)
+        failed = _show(console, answers, live=live)
     if failed is not None:
         raise failed
     return ExitCode.OK
 
 
-def _show(
-    console: Console, answers: Iterator[Answer], *, live: bool, as_json: bool
-) -> CompileError | None:
+def _show(console: Console, answers: Iterator[Answer], *, live: bool) -> CompileError | None:
     """Print answers as they come; gives the first failure."""
     failed: CompileError | None = None
     for answer in answers:
         failed = failed or answer.error
-        if as_json:
+        if console.as_json:
             console.json(answer.to_json())
         elif live:
             console.data("")

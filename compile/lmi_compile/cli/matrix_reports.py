@@ -97,7 +97,7 @@ def show_plan(console: Console, planned: Iterable[Planned]) -> None:
     console.table(f"{title} ({where})" if where else title, ("build", "target", "state", ""), rows)
 
 
-def report(console: Console, run: Run, outcomes: tuple["Outcome", ...], *, as_json: bool) -> int:
+def report(console: Console, run: Run, outcomes: tuple["Outcome", ...]) -> int:
     """What came of it: every error, the counts, and on stdout the artifacts; the exit code."""
     from lmi_compile.matrix.outcome import counted, exit_code  # noqa: PLC0415 - a plan alone needs none
 
@@ -107,7 +107,7 @@ def report(console: Console, run: Run, outcomes: tuple["Outcome", ...], *, as_js
             console.error(outcome.error)
     code = exit_code(outcomes)
     console.line(counted(outcomes))
-    if as_json:
+    if console.as_json:
         console.json({**run, "exit_code": int(code)})
     else:
         for outcome in outcomes:

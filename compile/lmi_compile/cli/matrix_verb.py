@@ -21,10 +21,8 @@ from lmi_compile.cli.matrix_reports import (
 )
 from lmi_compile.cli.options import (
     executor_options,
-    read_settings,
     registry_of,
     set_option,
-    settings_options,
     toolchains_option,
     tools_of,
     voice_options,
@@ -71,7 +69,6 @@ _LIMITS = ("device", "network", "memory")
 @set_option
 @toolchains_option
 @executor_options
-@settings_options
 @voice_options
 def matrix(
     recipes: tuple[str, ...],
@@ -81,9 +78,8 @@ def matrix(
     limits: tuple[str, ...],
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    settings: Settings,
+    console: Console,
     **flags: object,
 ) -> int:
     """Plan all builds of many recipes, then run them; steps that they share run once.
@@ -93,8 +89,6 @@ def matrix(
     """
     options = _options(flags)
     hold_reports(options.junit, options.markdown)
-    settings = read_settings(**flags)
-    console = Console(quiet=quiet, verbose=verbose)
     bounds = _bounds(jobs, limits)
     registries = _registries(settings, smoke=options.smoke)
     members = select(collect(recipes, overrides), parse_conditions(selects))
@@ -115,7 +109,7 @@ def matrix(
     show_plan(console, planned)
     show_changes(console, changes)
     if options.dry_run:
-        if as_json:
+        if console.as_json:
             builds = [one.to_json() | changed(changes, one.name) for one in planned]
             console.json({"builds": builds})
         return _foreseen(planned)
@@ -127,7 +121,7 @@ def matrix(
     if not options.until and (reason := try_keep(registries(None), run, outcomes)):
         console.line(f"note: this run is not in the history: {reason}")
     write_reports(run, changes, options.junit, options.markdown)
-    return report(console, run, outcomes, as_json=as_json)
+    return report(console, run, outcomes)
 
 
 def _foreseen(planned: Sequence[Planned]) -> ExitCode:

@@ -1,19 +1,21 @@
 """Options that verbs share, and what they open."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from lmi_compile.console import Console
-from lmi_compile.settings import EXECUTORS, Settings, load_settings
+from lmi_compile.settings import EXECUTORS, NAMES, PLACES, Settings, load_settings
 
 if TYPE_CHECKING:
     from lmi_artifacts.reference import ArtifactRef
     from lmi_artifacts.registry import Registry
     from lmi_compile.pipeline import Tools
 
-Command = TypeVar("Command", bound=Callable[..., object])
+Verb = Callable[..., int]
 
 _SETTINGS = (
     click.option("--cache-dir", metavar="DIR", help="Where finished steps are kept."),
@@ -42,6 +44,11 @@ _VOICE = (
     click.option("-q", "--quiet", is_flag=True, help="Only errors on stderr."),
     click.option("-v", "--verbose", is_flag=True, help="Every line of every step on stderr."),
 )
+_ENDPOINT = (
+    click.option("--region", help="AWS region of an endpoint."),
+    click.option("--component", help="Inference component of an endpoint."),
+    click.option("--timeout", default=300.0, show_default=True, help="Seconds between two pieces."),
+)
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Change one field of the recipe."
 )
@@ -51,32 +58,65 @@ toolchains_option = click.option(
     type=click.Path(exists=True, file_okay=False),
     help="A further folder of toolchain files.",
 )
+keys_option = click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A trusted public key (PEM); may be repeated.",
+)
+remote_code_option = click.option(
+    "--trust-remote-code", is_flag=True, help="Accept a model that runs its own code."
+)
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(["prefix", "tar.gz"]),
+    default="prefix",
+    help="The served tree as a folder, or as model.tar.gz.",
+)
 
 
-def settings_options(function: Command) -> Command:
-    """Add --cache-dir, --out, --registry and --offline."""
-    for option in reversed(_SETTINGS):
-        function = option(function)
-    return function
+def settings_options(verb: Verb) -> Verb:
+    """Add --cache-dir, --out, --registry and --offline; the verb gets them all as `settings`."""
+    return _with(_SETTINGS, _settled(verb, PLACES))
 
 
-def executor_options(function: Command) -> Command:
-    """Add --executor and what the executors want to know; they are settings, too."""
-    for option in reversed(_EXECUTOR):
-        function = option(function)
-    return function
+def executor_options(verb: Verb) -> Verb:
+    """Add the same, --executor and what the executors want to know: all of it is `settings`."""
+    return _with((*_EXECUTOR, *_SETTINGS), _settled(verb, NAMES))
 
 
-def voice_options(function: Command) -> Command:
-    """Add --json, --quiet and --verbose."""
-    for option in reversed(_VOICE):
-        function = option(function)
-    return function
+def _settled(verb: Verb, names: Sequence[str]) -> Verb:
+    @wraps(verb)
+    def with_settings(*args: object, **given: object) -> int:
+        flags = {name: given.pop(name) for name in names if name in given}
+        return verb(*args, settings=load_settings(flags), **given)
+
+    return with_settings
 
 
-def read_settings(**flags: object) -> Settings:
-    """Settings from these flags, the environment, the config file and the defaults."""
-    return load_settings(flags)
+def voice_options(verb: Verb) -> Verb:
+    """Add --json, --quiet and --verbose; the verb gets them all as `console`."""
+
+    @wraps(verb)
+    def with_console(
+        *args: object, as_json: bool, quiet: bool, verbose: bool, **given: object
+    ) -> int:
+        console = Console(as_json=as_json, quiet=quiet, verbose=verbose)
+        return verb(*args, console=console, **given)
+
+    return _with(_VOICE, with_console)
+
+
+def endpoint_options(verb: Verb) -> Verb:
+    """Add --region, --component and --timeout."""
+    return _with(_ENDPOINT, verb)
+
+
+def _with(options: Sequence[Callable[[Verb], Verb]], verb: Verb) -> Verb:
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
 
 
 def registry_of(settings: Settings, recipes_own: str | None = None) -> "Registry":
@@ -84,13 +124,6 @@ def registry_of(settings: Settings, recipes_own: str | None = None) -> "Registry
     from lmi_artifacts.registry import open_registry  # noqa: PLC0415 - `plan` opens none
 
     return open_registry(settings.registry or recipes_own or str(settings.out / "registry"))
-
-
-def opened(
-    flags: Mapping[str, object], *, quiet: bool, verbose: bool
-) -> tuple[Console, "Registry"]:
-    """What a verb on a registry speaks with, and the registry that its flags name."""
-    return Console(quiet=quiet, verbose=verbose), registry_of(read_settings(**flags))
 
 
 def standing(registry: "Registry", text: str) -> "ArtifactRef":

@@ -6,7 +6,6 @@ import click
 
 from lmi_compile.cli.completion import recipe_names
 from lmi_compile.cli.options import (
-    read_settings,
     set_option,
     settings_options,
     toolchains_option,
@@ -18,6 +17,7 @@ from lmi_compile.feasibility.question import Question
 from lmi_compile.feasibility.reading import read_question
 from lmi_compile.feasibility.report import matrix_rows, report
 from lmi_compile.preview import Preview, preview
+from lmi_compile.settings import Settings
 from lmi_compile.survey import load
 from lmi_recipes.reading import LoadedRecipe
 
@@ -52,25 +52,21 @@ def plan(
     all_targets: bool,
     overrides: tuple[str, ...],
     toolchains: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Say whether RECIPE fits its target, what to expect, and its steps; nothing is run.
 
     Exit 3 when it cannot be, with the reason first.
     """
-    settings = read_settings(**flags)
-    console = Console(quiet=quiet, verbose=verbose)
     loaded = load(recipe, overrides)
     folders = tuple(map(Path, toolchains))
     if all_targets:
-        return _all_targets(console, loaded, folders, settings.cache_dir, as_json=as_json)
+        return _all_targets(console, loaded, folders, settings.cache_dir)
     found = preview(loaded, settings.cache_dir, folders, price=price)
     if plot is not None:
         _draw(found.question, loaded.recipe.name, plot)
-    if as_json:
+    if console.as_json:
         console.json(found.to_json())
     else:
         _show(console, found)
@@ -105,8 +101,6 @@ def _all_targets(
     loaded: LoadedRecipe,
     toolchains: tuple[Path, ...],
     cache: Path,
-    *,
-    as_json: bool,
 ) -> int:
     from lmi_compile.feasibility.matrix import every_target  # noqa: PLC0415 - one recipe pays less
 
@@ -114,7 +108,7 @@ def _all_targets(
     if question is None:
         raise Unsupported(f"{loaded.recipe.name}: {why}")
     rows = every_target(question)
-    if as_json:
+    if console.as_json:
         console.json({"name": loaded.recipe.name, "targets": rows})
     else:
         title = f"{loaded.recipe.name} on every instance type"

@@ -23,9 +23,8 @@ from lmi_verify.verdict import verdict_schema_text
     "recipes", nargs=-1, required=True, shell_complete=recipe_names, metavar="RECIPE..."
 )
 @voice_options
-def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool) -> int:
+def validate(recipes: tuple[str, ...], *, console: Console) -> int:
     """Check recipes; every problem of a file is reported at once."""
-    console = Console(quiet=quiet, verbose=verbose)
     failed = False
     for recipe in recipes:
         result: dict[str, JSONValue] = {"recipe": recipe, "valid": True}
@@ -41,7 +40,7 @@ def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: b
             for note in loaded.notes:
                 console.line(f"note: {note}")
             console.line(f"{recipe}: valid")
-        if as_json:
+        if console.as_json:
             console.json(result)
     return ExitCode.USAGE if failed else ExitCode.OK
 
@@ -49,12 +48,11 @@ def validate(recipes: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: b
 @click.group(invoke_without_command=True)
 @voice_options
 @click.pass_context
-def recipes(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: bool) -> int:
+def recipes(ctx: click.Context, *, console: Console) -> int:
     """List the catalogue's recipes."""
     if ctx.invoked_subcommand is not None:
         return ExitCode.OK
-    console = Console(quiet=quiet, verbose=verbose)
-    if as_json:
+    if console.as_json:
         console.json(list(catalog_names()))
         return ExitCode.OK
     for name in catalog_names():
@@ -65,11 +63,10 @@ def recipes(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: bool) ->
 @recipes.command()
 @click.argument("words", nargs=-1, required=True, metavar="WORD...")
 @voice_options
-def search(words: tuple[str, ...], *, as_json: bool, quiet: bool, verbose: bool) -> int:
+def search(words: tuple[str, ...], *, console: Console) -> int:
     """List the recipes that have every WORD: of a model, target, method, or reason."""
-    console = Console(quiet=quiet, verbose=verbose)
     found = search_catalog(words)
-    if as_json:
+    if console.as_json:
         console.json([{"name": name, "why": why_so(find_recipe(name))} for name in found])
         return ExitCode.OK
     for name in found:

@@ -13,20 +13,18 @@ from lmi_artifacts.trust import parse_demands
 from lmi_artifacts.upkeep import Retention, expired
 from lmi_artifacts.upkeep import diff as differences
 from lmi_artifacts.upkeep import mirror as copy_artifact
-from lmi_compile.cli.options import opened, settings_options, standing, voice_options
+from lmi_compile.cli.options import (
+    keys_option,
+    registry_of,
+    remote_code_option,
+    settings_options,
+    standing,
+    voice_options,
+)
 from lmi_compile.cli.progress import meter
+from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
-
-keys_option = click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A trusted public key (PEM); may be repeated.",
-)
-remote_code_option = click.option(
-    "--trust-remote-code", is_flag=True, help="Accept a model that runs its own code."
-)
+from lmi_compile.settings import Settings
 
 
 @click.command()
@@ -50,16 +48,14 @@ def resolve(
     require: str,
     trust_remote_code: bool,
     keys: tuple[Path, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Find the newest artifact of MODEL (model id or artifact name) that a machine can load.
 
     Without --for, MODEL is a reference, and the digest that it means is printed.
     """
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     if machine is None:
         ref = standing(registry, model)
         refused: tuple[JSONValue, ...] = ()
@@ -80,7 +76,7 @@ def resolve(
         for line in refused:
             console.line(f"passed over {line}")
     told = {"artifact": str(ref), "location": registry.location(ref), "passed_over": refused}
-    console.answer(told, str(ref), as_json=as_json)
+    console.answer(told, str(ref))
     return ExitCode.OK
 
 
@@ -89,11 +85,11 @@ def resolve(
 @click.argument("two")
 @settings_options
 @voice_options
-def diff(one: str, two: str, *, as_json: bool, quiet: bool, verbose: bool, **flags: object) -> int:
+def diff(one: str, two: str, *, settings: Settings, console: Console) -> int:
     """Say what differs between the artifacts ONE and TWO."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     found = differences(registry, registry.resolve(one), registry.resolve(two))
-    if as_json:
+    if console.as_json:
         console.json(found)
         return ExitCode.OK
     for part, changed in found.items():
@@ -119,13 +115,11 @@ def tag(
     tag: str,
     *,
     expected: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Move TAG to the artifact REF; `promote` does so under a policy."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = standing(registry, ref)
     before = registry.tag(artifact.name, tag)
     if expected is not None:
@@ -133,7 +127,7 @@ def tag(
     registry.move_tag(artifact, tag, expected=before)
     replaced = None if before is None else str(before)
     told = {"artifact": str(artifact), "tag": tag, "replaced": replaced}
-    console.answer(told, f"{artifact.name}:{tag} -> {artifact.digest}", as_json=as_json)
+    console.answer(told, f"{artifact.name}:{tag} -> {artifact.digest}")
     return ExitCode.OK
 
 
@@ -148,13 +142,11 @@ def mirror(
     refs: tuple[str, ...],
     *,
     tags: tuple[str, ...],
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Copy the artifacts REFS to the registry TARGET, with all that is said about them."""
-    console, source = opened(flags, quiet=quiet, verbose=verbose)
+    source = registry_of(settings)
     there = open_registry(target)
     copied: list[JSONValue] = []
     for text in refs:
@@ -165,7 +157,7 @@ def mirror(
             there.move_tag(ref, name, expected=there.tag(ref.name, name))
         console.line(f"{ref}: {'copied' if created else 'was there already'}, verified")
         copied.append(str(ref))
-    if as_json:
+    if console.as_json:
         console.json(copied)
     return ExitCode.OK
 
@@ -195,13 +187,11 @@ def gc(
     keep_newest: int | None,
     keep_days: float,
     keep_runs: int | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Remove what crashed publishers left, and artifacts and records that no rule keeps."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     found: list[JSONValue] = []
     if keep_newest is not None:
         found += _retire(registry, Retention(newest=keep_newest, days=keep_days), delete=delete)
@@ -209,7 +199,7 @@ def gc(
         found += _forget(registry, keep_runs, delete=delete)
     found += registry.collect_garbage(older_than=older_than, dry_run=not delete)
     told = {"removed" if delete else "would_remove": found}
-    console.answer(told, *map(str, found), as_json=as_json)
+    console.answer(told, *map(str, found))
     verb = "removed" if delete else "would be removed; say --delete"
     console.line(f"{len(found)} {verb}")
     return ExitCode.OK

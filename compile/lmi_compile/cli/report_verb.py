@@ -10,9 +10,10 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry
 from lmi_artifacts.statement import VERDICT
 from lmi_artifacts.tree import read_manifest
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import registry_of, settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
+from lmi_compile.settings import Settings
 from lmi_verify.errors import Malformed
 from lmi_verify.jsonread import Reader, parse_json
 from lmi_verify.verdict import Verdict, from_json
@@ -33,17 +34,14 @@ def report(
     html: Path | None,
     junit: Path | None,
     markdown: Path | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Show a verdict: an artifact's (REF or DIR), or that of a verdict.json.
 
     The exit code is 0 whatever the verdict says: `verify` and `build` judge, this shows.
     """
-    console = Console(quiet=quiet, verbose=verbose)
-    name, content = _read(subject, lambda: registry_of(read_settings(**flags)))
+    name, content = _read(subject, lambda: registry_of(settings))
     try:
         verdict, layers = from_json(content.value), _layers(content)
     except Malformed as error:
@@ -54,7 +52,7 @@ def report(
         from lmi_compile.report.junit import junit as as_junit  # noqa: PLC0415 - asked for
 
         _write(console, junit, as_junit([(name, verdict)]))
-    if markdown is not None or not (html or junit or as_json):
+    if markdown is not None or not (html or junit or console.as_json):
         from lmi_compile.report.markdown import markdown as as_markdown  # noqa: PLC0415 - the same
 
         text = as_markdown(name, verdict)
@@ -62,7 +60,7 @@ def report(
             console.data(text.rstrip("\n"))
         else:
             _write(console, markdown, text)
-    if as_json:
+    if console.as_json:
         files = {"html": html, "junit": junit, "markdown": markdown}
         written = {kind: str(path) for kind, path in files.items() if path is not None}
         console.json({"subject": name, "decision": verdict.decision, "written": {**written}})

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lmi_compile.cli.options import read_settings, registry_of, settings_options, voice_options
+from lmi_compile.cli.options import registry_of, settings_options, voice_options
 from lmi_compile.cli.trees import checked_tree
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
 from lmi_compile.serving.limits import Limits
+from lmi_compile.settings import Settings
 
 if TYPE_CHECKING:
     from lmi_compile.serving.process import Model
@@ -60,10 +61,8 @@ def serve(
     drain_seconds: float,
     loading_seconds: float,
     max_body_bytes: int,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Serve an aoti artifact over HTTP, every byte verified, until SIGTERM.
 
@@ -71,13 +70,11 @@ def serve(
     TGI's /generate, and SageMaker's /endpoints/NAME/invocations. Once the model is loaded the
     address is printed on stdout. OMP_NUM_THREADS sets the model's threads.
     """
-    console = Console(quiet=quiet, verbose=verbose)
     try:
         from lmi_compile.serving import server  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as error:
         what = f"{error.name} is not installed"
         raise EnvironmentFault(what, "", "pip install 'lmi-compile[serve]'") from error
-    settings = read_settings(**flags)
     listener = server.listen(host, port)
     url = f"http://{host}:{listener.getsockname()[1]}"
     tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir, console)
@@ -88,7 +85,7 @@ def serve(
             f"{model.name}: {model.max_batch_size} at a time, {model.takes}, "
             f"{model.threads} threads"
         )
-        if as_json:
+        if console.as_json:
             console.json({"url": url, "artifact": f"{manifest.name}@{manifest.digest}"})
         else:
             console.data(url)

@@ -29,9 +29,7 @@ class Wanted:
     accelerators: int
 
 
-def prove(
-    tree: Path, manifest: Manifest | None, wanted: Wanted, console: Console, *, as_json: bool
-) -> int:
+def prove(tree: Path, manifest: Manifest | None, wanted: Wanted, console: Console) -> int:
     """Prove a tree statically, and show the result.
 
     Raises:
@@ -43,7 +41,7 @@ def prove(
     contract = wanted.contract or (str(said) if said else guess_contract(tree))
     image = _image(manifest, wanted.image, contract)
     proof = prove_static(tree, contract, image, wanted.accelerators)
-    if as_json:
+    if console.as_json:
         console.json(proof.to_json())
     _show(console, proof)
     if proof.broken:

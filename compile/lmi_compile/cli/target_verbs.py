@@ -25,12 +25,9 @@ def targets(
     min_memory: int | None,
     min_devices: int | None,
     endpoint: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
+    console: Console,
 ) -> int:
     """List the instance types, or show those that are named."""
-    console = Console(quiet=quiet, verbose=verbose)
     every = (read_instance(name) for name in names or instance_names())
     word = (accelerator or "").lower()
     chosen = [
@@ -42,7 +39,7 @@ def targets(
         and (min_devices is None or one.devices >= min_devices)
         and (not endpoint or one.endpoint)
     ]
-    if as_json:
+    if console.as_json:
         console.json([one.to_json() for one in chosen])
         return ExitCode.OK
     console.listing([_row(one) for one in chosen])

@@ -10,14 +10,13 @@ from lmi_artifacts.reference import parse_reference
 from lmi_artifacts.trust import make_keys
 from lmi_artifacts.trust import sign as make_signature
 from lmi_compile.cli.options import (
-    opened,
-    read_settings,
     registry_of,
     settings_options,
     voice_options,
 )
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
+from lmi_compile.settings import Settings
 
 _NO_CRYPTOGRAPHY = "pip install 'lmi-compile[trust]'"
 
@@ -33,19 +32,16 @@ def sign(
     *,
     key: Path,
     new_key: bool,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Sign the artifact REF and what is said about it so far (ed25519)."""
-    console = Console(quiet=quiet, verbose=verbose)
     try:
         made = make_keys(key, key.with_name(key.name + ".pub")) if new_key else None
         if ref is None:
             console.data(str(made))
             return ExitCode.OK
-        registry = registry_of(read_settings(**flags))
+        registry = registry_of(settings)
         artifact = registry.resolve(ref)
         signature = make_signature(artifact, registry.statements(artifact), key)
     except ModuleNotFoundError as error:
@@ -54,7 +50,7 @@ def sign(
     registry.add_statement(artifact, signature)
     keyid = signature.predicate["keyid"]
     told = {"artifact": str(artifact), "keyid": keyid}
-    console.answer(told, f"{artifact} signed by {keyid}", as_json=as_json)
+    console.answer(told, f"{artifact} signed by {keyid}")
     return ExitCode.OK
 
 
@@ -71,18 +67,16 @@ def promote(
     *,
     policy: Path | None,
     why: str,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **flags: object,
+    settings: Settings,
+    console: Console,
 ) -> int:
     """Move TAG (default: prod) to the artifact REF, if the policy accepts it."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = registry.resolve(ref)
     rules = promotion.Policy() if policy is None else promotion.read_policy(policy)
     promotion.promote(registry, artifact, tag, rules, why)
     said = f"{artifact.name}:{tag} -> {artifact.digest}"
-    console.answer({"artifact": str(artifact), "tag": tag}, said, as_json=as_json)
+    console.answer({"artifact": str(artifact), "tag": tag}, said)
     return ExitCode.OK
 
 
@@ -91,17 +85,15 @@ def promote(
 @click.option("--why", required=True, help="Kept on record, with who and when.")
 @settings_options
 @voice_options
-def rollback(
-    tagged: str, *, why: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
-) -> int:
+def rollback(tagged: str, *, why: str, settings: Settings, console: Console) -> int:
     """Move a tag (NAME:TAG) back to what its last promotion replaced."""
     wanted = parse_reference(tagged)
     if wanted.tag is None or wanted.name is None:
         raise ReferenceInvalid(tagged, "is not NAME:TAG")
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     back = promotion.rollback(registry, wanted.name, wanted.tag, why)
     said = f"{wanted.name}:{wanted.tag} -> {back.digest}"
-    console.answer({"artifact": str(back), "tag": wanted.tag}, said, as_json=as_json)
+    console.answer({"artifact": str(back), "tag": wanted.tag}, said)
     return ExitCode.OK
 
 
@@ -110,13 +102,11 @@ def rollback(
 @click.option("--reason", required=True, help="Shown to everybody who asks for it.")
 @settings_options
 @voice_options
-def revoke(
-    ref: str, *, reason: str, as_json: bool, quiet: bool, verbose: bool, **flags: object
-) -> int:
+def revoke(ref: str, *, reason: str, settings: Settings, console: Console) -> int:
     """Take the artifact REF back; pull, resolve and deploy refuse it at once."""
-    console, registry = opened(flags, quiet=quiet, verbose=verbose)
+    registry = registry_of(settings)
     artifact = registry.resolve(ref)
     promotion.revoke(registry, artifact, reason)
     said = f"{artifact} revoked: {reason}"
-    console.answer({"artifact": str(artifact), "revoked": reason}, said, as_json=as_json)
+    console.answer({"artifact": str(artifact), "revoked": reason}, said)
     return ExitCode.OK
