@@ -74,15 +74,27 @@ class Skipping(Protocol):
 
 @runtime_checkable
 class Noting(Protocol):
-    """A backend that can say what whoever serves the artifact should know before it is built."""
+    """A backend that can say what one should know of an artifact, before and after it is built."""
 
     def notes(self, order: Order) -> tuple[str, ...]:
-        """Sentences about what this order's artifact will be like."""
+        """Sentences about building this order."""
+
+    def remarks(self, recipe: Mapping[str, JSONValue]) -> tuple[str, ...]:
+        """Sentences about serving the artifact of a resolved recipe."""
 
 
 def notes_of(backend: Backend, order: Order) -> tuple[str, ...]:
     """What `backend` has to say about `order`."""
     return backend.notes(order) if isinstance(backend, Noting) else ()
+
+
+def remarks_on(recipe: Mapping[str, JSONValue]) -> tuple[str, ...]:
+    """What its backend has to say about an artifact; nothing where that backend is not here."""
+    try:
+        backend = find_backend(str(recipe.get("backend")))
+    except EnvironmentFault:
+        return ()
+    return backend.remarks(recipe) if isinstance(backend, Noting) else ()
 
 
 def skipped_by(backend: Backend, order: Order) -> Mapping[str, str]:

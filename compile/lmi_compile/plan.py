@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lmi_artifacts.digest import JSONValue, digest_json
-from lmi_compile.backend import Backend, Order, find_backend, notes_of, skipped_by
+from lmi_compile.backend import Backend, Order, find_backend, notes_of, remarks_on, skipped_by
 from lmi_compile.errors import OurBug, Unsupported
 from lmi_compile.keys import key_ingredients, step_key
 from lmi_compile.step import Argv, Call, Step
@@ -115,13 +115,14 @@ def make_plan(order: Order) -> Plan:
         ingredients = key_ingredients(step, keys)
         keys[step.name] = step_key(ingredients)
         planned.append(PlannedStep(step=step, key=keys[step.name], ingredients=ingredients))
+    recipe = _built_recipe(order)
     return Plan(
         order=order,
         backend=backend,
         steps=tuple(planned),
-        recipe=_built_recipe(order),
+        recipe=recipe,
         skipped=skipped_by(backend, order),
-        notes=notes_of(backend, order),
+        notes=(*remarks_on(recipe), *notes_of(backend, order)),
     )
 
 

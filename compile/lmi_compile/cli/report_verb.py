@@ -1,6 +1,6 @@
 """`lmi-compile report`: an artifact's verdict as a page, as Markdown, as JUnit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -10,6 +10,7 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry
 from lmi_artifacts.statement import VERDICT
 from lmi_artifacts.tree import read_manifest
+from lmi_compile.backend import remarks_on
 from lmi_compile.cli.options import registry_of, settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
@@ -41,13 +42,13 @@ def report(
 
     The exit code is 0 whatever the verdict says: `verify` and `build` judge, this shows.
     """
-    name, content = _read(subject, lambda: registry_of(settings))
+    name, content, notes = _read(subject, lambda: registry_of(settings))
     try:
         verdict, layers = from_json(content.value), _layers(content)
     except Malformed as error:
         raise click.UsageError(f"{subject} is no verdict: {error}") from error
     if html is not None:
-        _write(console, html, _page(verdict, name, layers))
+        _write(console, html, _page(verdict, name, layers, notes))
     if junit is not None:
         from lmi_compile.report.junit import junit as as_junit  # noqa: PLC0415 - asked for
 
@@ -55,7 +56,7 @@ def report(
     if markdown is not None or not (html or junit or console.as_json):
         from lmi_compile.report.markdown import markdown as as_markdown  # noqa: PLC0415 - the same
 
-        text = as_markdown(name, verdict)
+        text = as_markdown(name, verdict, notes)
         if markdown is None:
             console.data(text.rstrip("\n"))
         else:
@@ -63,19 +64,20 @@ def report(
     if console.as_json:
         files = {"html": html, "junit": junit, "markdown": markdown}
         written = {kind: str(path) for kind, path in files.items() if path is not None}
-        console.json({"subject": name, "decision": verdict.decision, "written": {**written}})
+        told = {"subject": name, "decision": verdict.decision, "notes": list(notes)}
+        console.json({**told, "written": {**written}})
     return ExitCode.OK
 
 
-def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
-    """The verdict that the argument means, and what it is about."""
+def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader, Sequence[str]]:
+    """What the argument means: its name, its verdict, and what else is known of an artifact."""
     path = Path(subject)
     if path.is_dir() and (path / "verdict.json").is_file():
         path /= "verdict.json"
     if path.is_file():
         try:
             raw = path.read_bytes()
-            return _named_after(path.absolute().parent), Reader(parse_json(raw), "verdict")
+            return _named_after(path.absolute().parent), Reader(parse_json(raw), "verdict"), ()
         except OSError as error:
             raise EnvironmentFault(f"{path} cannot be read", str(error)) from error
         except ValueError as error:
@@ -86,10 +88,12 @@ def _read(subject: str, registry: Callable[[], Registry]) -> tuple[str, Reader]:
         artifact = ArtifactRef(name=manifest.name, digest=manifest.digest)
     else:
         artifact = opened.resolve(subject)
+        manifest = opened.manifest(artifact)
     said = [each for each in opened.statements(artifact) if each.predicate_type == VERDICT]
     if not said:
         raise click.UsageError(f"{artifact} has no verdict in {opened.url}")
-    return str(artifact), Reader(dict(said[-1].predicate), "verdict")
+    content = Reader(dict(said[-1].predicate), "verdict")
+    return str(artifact), content, remarks_on(manifest.recipe)
 
 
 def _named_after(folder: Path) -> str:
@@ -107,13 +111,18 @@ def _layers(content: Reader) -> list[tuple[str, float, float]]:
     ]
 
 
-def _page(verdict: Verdict, name: str, layers: list[tuple[str, float, float]]) -> str:
+def _page(
+    verdict: Verdict,
+    name: str,
+    layers: list[tuple[str, float, float]],
+    notes: Sequence[str],
+) -> str:
     try:
         from lmi_compile.report.page import page  # noqa: PLC0415 - Jinja is imported for a page only
     except ImportError as error:
         what = "an HTML page needs Jinja2, which is not installed here"
         raise EnvironmentFault(what, str(error), "pip install 'lmi-compile[report]'") from error
-    return page(verdict, name, layers)
+    return page(verdict, name, layers, notes)
 
 
 def _write(console: Console, path: Path, text: str) -> None:

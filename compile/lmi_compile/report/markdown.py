@@ -1,7 +1,7 @@
 """A verdict as Markdown, for a pull request or a CI job's summary."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lmi_verify.verdict import TABLE_HEADER, Verdict
 
@@ -9,11 +9,12 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~-])")
 _MOST_TEXTS = 3
 
 
-def markdown(name: str, verdict: Verdict) -> str:
-    """Decision, gates, findings, and the first places where greedy texts differ."""
+def markdown(name: str, verdict: Verdict, notes: Sequence[str] = ()) -> str:
+    """Decision, gates, findings, notes, and the first places where greedy texts differ."""
     lines = [f"## {_plain(name)}: {verdict.decision}", "", _plain(verdict.summary), ""]
     lines += [f"- {_plain(finding)}" for finding in verdict.findings]
     lines += [f"- look at **{area.name}**: {_plain(area.evidence)}" for area in verdict.areas]
+    lines += [f"- note: {_plain(note)}" for note in notes]
     if verdict.checks:
         gated = len(verdict.checks)
         lines += ["", _row(TABLE_HEADER), _row("---" for _ in TABLE_HEADER)]

@@ -33,13 +33,16 @@ class Chart:
     keyed: bool = False
 
 
-def page(verdict: Verdict, title: str, layers: Sequence[Layer] = ()) -> str:
+def page(
+    verdict: Verdict, title: str, layers: Sequence[Layer] = (), notes: Sequence[str] = ()
+) -> str:
     """The page.
 
     Args:
         verdict: What it shows.
         title: Of the artifact or the file.
         layers: Name, error and noise band of each layer, where `verify --explain` has run.
+        notes: What else whoever serves the artifact should know.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -53,6 +56,7 @@ def page(verdict: Verdict, title: str, layers: Sequence[Layer] = ()) -> str:
         tone=_TONES.get(verdict.decision, "hm"),
         sentence=verdict.summary.removeprefix(f"{verdict.decision}: "),
         facts=[(name, value) for name, value in _facts(verdict).items() if value],
+        notes=notes,
         areas=verdict.areas,
         loosened=[check.metric for check in verdict.checks if check.loosened],
         gates=[_gate(check) for check in verdict.checks],

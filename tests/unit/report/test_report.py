@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lmi_compile.backend import remarks_on
 from lmi_compile.cli.report_verb import report
 from lmi_compile.report.junit import junit
 from lmi_compile.report.markdown import markdown
@@ -51,6 +52,15 @@ def test_the_page_marks_where_a_greedy_text_differs(regression: Verdict) -> None
     parsed = _Parsed(page(regression, "some-model"))
     assert apart
     assert parsed.tags.count("mark") == 2 * len(apart)
+
+
+def test_what_a_recipe_means_for_serving_is_noted(regression: Verdict) -> None:
+    notes = remarks_on({"backend": "aoti", "quantization": {"method": "fp8"}})
+    assert ["slower than float32" in note for note in notes] == [True]
+    assert notes[0] in _Parsed(page(regression, "some-model", (), notes)).words
+    assert "slower than float32" in markdown("some-model", regression, notes)
+    assert not remarks_on({"backend": "aoti", "quantization": {"method": "none"}})
+    assert not remarks_on({"backend": "unknown", "quantization": {"method": "fp8"}})
 
 
 def test_the_page_asks_nothing_of_the_network(regression: Verdict) -> None:

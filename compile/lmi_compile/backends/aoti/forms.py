@@ -17,6 +17,10 @@ Cache: TypeAlias = Literal["auto", "fp8"]
 GROUP = 32  # 4-bit weights that share a scale and a zero, along a row
 SCALE_WIDTH = 16  # of an FP8 cache: Inductor writes vectors of up to 8 numbers into the code
 
+SLOW_FP8 = (
+    "no CPU kernel for FP8 is fast, so E4M3 numbers are multiplied in float32: right and small, and"
+    " slower than float32"
+)
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
 
@@ -48,12 +52,7 @@ class Form:
     @property
     def note(self) -> str:
         """What a user of the package should know; empty where there is nothing."""
-        if self.method != "fp8":
-            return ""
-        return (
-            "no CPU kernel for FP8 is fast, so E4M3 numbers are multiplied in float32: right and"
-            " small, and slower than float32"
-        )
+        return SLOW_FP8 if self.method == "fp8" else ""
 
     def to_json(self) -> dict[str, JSONValue]:
         """For a step's params and for `graphs.json`."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.backend import Order
-from lmi_compile.backends.aoti.forms import Form
+from lmi_compile.backends.aoti.forms import SLOW_FP8, Form
 from lmi_compile.backends.aoti.ground import calibration, check_ground, storage
 from lmi_compile.backends.aoti.machine import (
     CUDA_NOTE,
@@ -95,16 +95,22 @@ def _shows(order: Order) -> tuple[str, ...]:
 
 
 def notes(order: Order) -> tuple[str, ...]:
-    """What the storage form means for whoever serves it."""
-    machine = machine_of(order)
-    found = [CUDA_NOTE] if machine.gpu is not None else [storage(order, machine).note]
+    """That nobody compiled it yet for a CUDA device; where the steps run, if not here."""
+    found = [CUDA_NOTE] if machine_of(order).gpu is not None else []
     image = order.toolchain.image
     if image is not None:
         digest = image.digest or "a digest that nobody has read"
         what = "compile, candidate and proof" if _lacks(order) else "compile and candidate"
         where = f"{what} run in the image {image.reference} ({digest})"
         found.append(f"{where}: build with --executor container")
-    return tuple(note for note in found if note)
+    return tuple(found)
+
+
+def remarks(recipe: Mapping[str, JSONValue]) -> tuple[str, ...]:
+    """What the storage form means for whoever serves it."""
+    quantization = recipe.get("quantization")
+    method = quantization.get("method") if isinstance(quantization, Mapping) else None
+    return (SLOW_FP8,) if method == "fp8" else ()
 
 
 def preflight(order: Order) -> None:
