@@ -67,7 +67,7 @@ def _command(registry: Registry, ref: ArtifactRef, manifest: Manifest, bad: Know
     """The same recipe around what is bad; without a way around it, the way to take it back."""
     at = f"--registry {registry.url}"
     if bad.instead is None:
-        return f"lmi-compile revoke {ref} --reason {shlex.quote(bad.what)} {at}"
+        return f"lmi-compile revoke {ref} --why {shlex.quote(bad.what)} {at}"
     name = manifest.name
     recipe = name if name in catalog_names() else f"matrix RECIPES --select name={name}"
     return f"lmi-compile {recipe} --set {bad.instead} {at}"

@@ -56,7 +56,7 @@ def test_the_way_to_an_endpoint(lmi: Lmi, server: Server, aws: Any) -> None:
     wrong = lmi(*wanted, "--instance-type", "ml.p9.xlarge")
     assert wrong.code == 2
     assert "is no machine that is known here" in wrong.err
-    assert lmi("revoke", "null-demo", "--reason", "wrong weights", *at).code == 0
+    assert lmi("revoke", "null-demo", "--why", "wrong weights", *at).code == 0
     for refused in (lmi(*wanted), lmi("invoke", "null-demo", "a", *at)):
         assert refused.code == 10
         assert "wrong weights" in refused.err

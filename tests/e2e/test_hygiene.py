@@ -212,7 +212,7 @@ def test_prune_says_what_would_go_and_then_does_it(lmi: Lmi) -> None:
     assert lmi("null-demo", "--json").json()["cached"] is True
     wrong = lmi("cache", "prune", "--older-than", "soon")
     assert wrong.code == 2
-    assert "--older-than soon" in wrong.err
+    assert "'--older-than': soon" in wrong.err
 
 
 def test_a_log_is_bounded_with_its_beginning_and_its_end(lmi: Lmi) -> None:

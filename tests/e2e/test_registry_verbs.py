@@ -55,7 +55,7 @@ def test_the_way_of_an_artifact(
     assert lmi("list", "--registry", tmp_path / "airgap").out.strip() == ref
     assert lmi("gc", "--delete", *at).out == ""
 
-    assert lmi("revoke", ref, "--reason", "wrong", *at).code == 0
+    assert lmi("revoke", ref, "--why", "wrong", *at).code == 0
     for verb in (("pull", ref, tmp_path / "dest"), ("resolve", ref), wanted):
         refused = lmi(*verb, *(trusted if verb is wanted else at))
         assert refused.code == 10

@@ -13,6 +13,7 @@ from lmi_artifacts.registry import Layout, Registry, Summary
 from lmi_artifacts.statement import Statement
 from lmi_artifacts.trust import parse_demands, refusals
 from lmi_compile.cli.options import (
+    DEMANDS,
     keys_option,
     layout_option,
     registry_of,
@@ -153,7 +154,7 @@ def _said(statement: Statement) -> tuple[str, object]:
 @click.argument("destination", type=click.Path())
 @layout_option
 @click.option("--rank", type=click.IntRange(0), help="Leave out the files of other ranks.")
-@click.option("--require", default="", help="Demands: signed,verified,proven.")
+@click.option("--require", default="", help=DEMANDS)
 @remote_code_option
 @keys_option
 @settings_options

@@ -23,11 +23,15 @@ _DOUBLED = "1,2,4,8,16"
 
 @click.command()
 @click.argument("target", metavar="REF|URL|ENDPOINT", required=False)
-@click.option("--concurrency", "levels", default=_DOUBLED, show_default=True, help="A sweep.")
-@click.option("--input-tokens", default=64, show_default=True, type=click.IntRange(1, 10**6))
-@click.option("--output-tokens", default=32, show_default=True, type=click.IntRange(1, 10**6))
-@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(0.5))
-@click.option("--warmup-seconds", default=3.0, show_default=True, type=click.FloatRange(0))
+@click.option("--concurrency", "levels", default=_DOUBLED, show_default=True, help="Of callers.")
+@click.option("--input-tokens", default=64, show_default=True, type=click.IntRange(1, 10**6),
+              help="Of each prompt.")  # fmt: skip
+@click.option("--output-tokens", default=32, show_default=True, type=click.IntRange(1, 10**6),
+              help="Of each answer.")  # fmt: skip
+@click.option("--seconds", default=20.0, show_default=True, type=click.FloatRange(0.5),
+              help="Of measuring, at each concurrency.")  # fmt: skip
+@click.option("--warmup-seconds", default=3.0, show_default=True, type=click.FloatRange(0),
+              help="Of asking before that.")  # fmt: skip
 @click.option("--price", type=click.FloatRange(0, min_open=True), metavar="USD",
               help="What the endpoint costs for an hour.")  # fmt: skip
 @click.option("--parameters", metavar="JSON", help="Further parameters of each request.")

@@ -1,22 +1,17 @@
 """Verbs about finished steps: cache status, cache why, cache prune."""
 
-from collections.abc import Mapping
-
 import click
 
 from lmi_artifacts.digest import JSONValue
 from lmi_compile.cache import explain, summarise
 from lmi_compile.cli.completion import recipe_names
-from lmi_compile.cli.options import set_option, settings_options, voice_options
+from lmi_compile.cli.options import AGE, SIZE, set_option, settings_options, voice_options
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode
 from lmi_compile.plan import make_plan
 from lmi_compile.settings import Settings
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Workspace, disk_faults
-
-_AGES = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0}
-_SIZES = {"g": 1e9, "m": 1e6, "k": 1e3, "t": 1e12, "b": 1.0}
 
 
 @click.group()
@@ -67,15 +62,15 @@ def why(
 
 
 @cache.command("prune")
-@click.option("--older-than", metavar="AGE", help="What was not used for so long: 12h, 30d.")
-@click.option("--max-size", metavar="SIZE", help="Then the oldest, until so much is left: 50G.")
+@click.option("--older-than", type=AGE, help="What was not used for so long: 12h, 30d.")
+@click.option("--max-size", type=SIZE, help="Then the oldest, until so much is left: 50G.")
 @click.option("--delete", is_flag=True, help="Really remove; without it nothing is changed.")
 @settings_options
 @voice_options
 def prune_steps(
     *,
-    older_than: str | None,
-    max_size: str | None,
+    older_than: float | None,
+    max_size: float | None,
     delete: bool,
     settings: Settings,
     console: Console,
@@ -84,10 +79,7 @@ def prune_steps(
     from lmi_compile.prune import Rules, prune  # noqa: PLC0415 - looking needs none of it
 
     workspace = Workspace(settings.cache_dir)
-    rules = Rules(
-        seconds=_amount(older_than, _AGES, "--older-than"),
-        size=_whole(_amount(max_size, _SIZES, "--max-size")),
-    )
+    rules = Rules(seconds=older_than, size=None if max_size is None else int(max_size))
     with disk_faults(workspace.root):
         done = prune(workspace, rules, delete=delete)
     verb = "freed" if delete else "would be freed; say --delete"
@@ -109,22 +101,3 @@ def prune_steps(
     if done.busy:
         console.line("note: a run is at work here: what was used within a day stays")
     return ExitCode.OK
-
-
-def _amount(text: str | None, units: Mapping[str, float], option: str) -> float | None:
-    """A number and its unit.
-
-    Raises:
-        UsageError: it is none.
-    """
-    if text is None:
-        return None
-    number, unit = text[:-1], text[-1:].lower()
-    if unit not in units or not number.replace(".", "", 1).isdecimal():
-        message = f"{option} {text}: write a number and one of {', '.join(units)}, such as 30{{}}"
-        raise click.UsageError(message.format(next(iter(units))))
-    return float(number) * units[unit]
-
-
-def _whole(amount: float | None) -> int | None:
-    return None if amount is None else int(amount)

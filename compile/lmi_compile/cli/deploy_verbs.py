@@ -12,6 +12,7 @@ from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.registry import Layout
 from lmi_artifacts.trust import parse_demands
 from lmi_compile.cli.options import (
+    DEMANDS,
     keys_option,
     layout_option,
     registry_of,
@@ -40,7 +41,8 @@ environment_option = click.option(
 @click.option("--endpoint-name", metavar="NAME", help="Default: the artifact's name and digest.")
 @click.option("--role", metavar="ARN", envvar="LMI_ROLE", help="The execution role (or LMI_ROLE).")
 @click.option("--region", envvar=["AWS_REGION", "AWS_DEFAULT_REGION"], help="AWS region.")
-@click.option("--instances", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--instances", default=1, show_default=True, type=click.IntRange(1),
+              help="How many, to begin with.")  # fmt: skip
 @click.option("--copies", type=click.IntRange(1), help="Inference components: copies per instance.")
 @click.option("--accelerators", type=click.IntRange(1), help="With --copies: devices of one copy.")
 @click.option("--memory-mib", type=click.IntRange(128), help="With --copies: memory of one copy.")
@@ -48,7 +50,7 @@ environment_option = click.option(
 @layout_option
 @click.option("--startup-seconds", type=click.IntRange(60, 3600), help="Health check's time-out.")
 @click.option("--alarm", "alarms", multiple=True, help="CloudWatch alarm that rolls back.")
-@click.option("--require", default="verified,proven", show_default=True, help="Demands.")
+@click.option("--require", default="verified,proven", show_default=True, help=DEMANDS)
 @click.option("--dry-run", is_flag=True, help="Print the exact requests and send nothing.")
 @click.option("--delete", is_flag=True, help="Take the endpoint and what it uses away.")
 @click.option("--no-wait", is_flag=True, help="Return when the request is accepted.")
@@ -143,7 +145,8 @@ def export() -> None:
 @click.argument("ref")
 @image_option
 @click.option("--folder", default="./model", show_default=True, help="Where the tree is pulled to.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(1, 65535),
+              help="Of the host.")  # fmt: skip
 @click.option("--compose", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
               help="Write a compose file, too.")  # fmt: skip
 @environment_option

@@ -25,8 +25,10 @@ from lmi_compile.settings import Settings
 @click.option("--max-new-tokens", type=click.IntRange(1), help="Of each answer.")
 @click.option("--parameters", metavar="JSON", help="Further parameters of the LMI schema.")
 @click.option("--stream/--no-stream", default=None, help="Default: stream for one prompt.")
-@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 1024))
-@click.option("--retries", default=6, show_default=True, type=click.IntRange(0, 100))
+@click.option("--concurrency", default=1, show_default=True, type=click.IntRange(1, 1024),
+              help="Prompts at once.")  # fmt: skip
+@click.option("--retries", default=6, show_default=True, type=click.IntRange(0, 100),
+              help="Of each prompt.")  # fmt: skip
 @endpoint_options
 @settings_options
 @voice_options

@@ -1,6 +1,6 @@
 """Options that verbs share, and what they open."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +17,38 @@ if TYPE_CHECKING:
 
 Verb = Callable[..., int]
 
+
+DEMANDS = "What must hold: signed, verified, proven; separated by commas."
+
+
+class Amount(click.ParamType[float]):
+    """A number and its unit, such as 30d; a number alone is in the last unit, which is 1."""
+
+    def __init__(self, name: str, units: Mapping[str, float]) -> None:
+        self.name = name
+        self._units = units
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The amount in units of 1."""
+        if not isinstance(value, str):
+            return value
+        number, unit = value[:-1], self._units.get(value[-1:].lower())
+        if unit is None:
+            number, unit = value, 1.0
+        if not number.replace(".", "", 1).isdecimal():
+            self.fail(f"{value}: write a number and one of {', '.join(self._units)}", param, ctx)
+        return float(number) * unit
+
+
+AGE = Amount("age", {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0})
+SIZE = Amount("size", {"t": 1e12, "g": 1e9, "m": 1e6, "k": 1e3, "b": 1.0})
+
 _SETTINGS = (
     click.option("--cache-dir", metavar="DIR", help="Where finished steps are kept."),
     click.option("--out", metavar="DIR", help="Where results go (default: ./out)."),
-    click.option("--registry", metavar="DIR", help="Registry (default: <out>/registry)."),
+    click.option("--registry", metavar="DIR|S3URL", help="Default: <out>/registry."),
     click.option("--offline", is_flag=True, default=None, help="No step may use the network."),
 )
 _EXECUTOR = (
@@ -68,6 +96,7 @@ keys_option = click.option(
 remote_code_option = click.option(
     "--trust-remote-code", is_flag=True, help="Accept a model that runs its own code."
 )
+why_option = click.option("--why", required=True, help="Kept on record, with who and when.")
 layout_option = click.option(
     "--layout",
     type=click.Choice(["prefix", "tar.gz"]),

@@ -14,6 +14,8 @@ from lmi_artifacts.upkeep import Retention, expired
 from lmi_artifacts.upkeep import diff as differences
 from lmi_artifacts.upkeep import mirror as copy_artifact
 from lmi_compile.cli.options import (
+    AGE,
+    DEMANDS,
     keys_option,
     registry_of,
     remote_code_option,
@@ -33,7 +35,7 @@ from lmi_compile.settings import Settings
 @click.option("--container", help="Image reference, or a part of one, that will serve it.")
 @click.option("--quantization", help="Method that it must have; `none` for unquantised.")
 @click.option("--tag", default="prod", show_default=True, help="Tag that promotions move.")
-@click.option("--require", default="verified,proven", show_default=True, help="Demands.")
+@click.option("--require", default="verified,proven", show_default=True, help=DEMANDS)
 @remote_code_option
 @keys_option
 @settings_options
@@ -132,7 +134,7 @@ def tag(
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", metavar="REGISTRY")
 @click.argument("refs", nargs=-1, required=True)
 @click.option("--tag", "tags", multiple=True, help="Move these tags there, too.")
 @settings_options
@@ -145,7 +147,7 @@ def mirror(
     settings: Settings,
     console: Console,
 ) -> int:
-    """Copy the artifacts REFS to the registry TARGET, with all that is said about them."""
+    """Copy the artifacts REFS to another REGISTRY, with all that is said about them."""
     source = registry_of(settings)
     there = open_registry(target)
     copied: list[JSONValue] = []
@@ -164,8 +166,8 @@ def mirror(
 
 @click.command()
 @click.option("--delete", is_flag=True, help="Really remove; without it nothing is changed.")
-@click.option("--older-than", default=int(GARBAGE_SECONDS), show_default=True,
-              type=click.IntRange(0), help="Seconds.")  # fmt: skip
+@click.option("--older-than", type=AGE, default=f"{GARBAGE_SECONDS:.0f}s", show_default=True,
+              help="What nobody has touched for so long: 12h, 30d.")  # fmt: skip
 @click.option(
     "--keep-newest", type=click.IntRange(0), help="Also remove untagged artifacts beyond so many."
 )
@@ -183,7 +185,7 @@ def mirror(
 def gc(
     *,
     delete: bool,
-    older_than: int,
+    older_than: float,
     keep_newest: int | None,
     keep_days: float,
     keep_runs: int | None,

@@ -13,6 +13,7 @@ from lmi_compile.cli.options import (
     registry_of,
     settings_options,
     voice_options,
+    why_option,
 )
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
@@ -58,7 +59,7 @@ def sign(
 @click.argument("ref")
 @click.argument("tag", default="prod")
 @click.option("--policy", type=click.Path(path_type=Path), help="TOML; default: verified, proven.")
-@click.option("--why", required=True, help="Kept on record, with who and when.")
+@why_option
 @settings_options
 @voice_options
 def promote(
@@ -82,7 +83,7 @@ def promote(
 
 @click.command()
 @click.argument("tagged")
-@click.option("--why", required=True, help="Kept on record, with who and when.")
+@why_option
 @settings_options
 @voice_options
 def rollback(tagged: str, *, why: str, settings: Settings, console: Console) -> int:
@@ -99,14 +100,14 @@ def rollback(tagged: str, *, why: str, settings: Settings, console: Console) -> 
 
 @click.command()
 @click.argument("ref")
-@click.option("--reason", required=True, help="Shown to everybody who asks for it.")
+@why_option
 @settings_options
 @voice_options
-def revoke(ref: str, *, reason: str, settings: Settings, console: Console) -> int:
-    """Take the artifact REF back; pull, resolve and deploy refuse it at once."""
+def revoke(ref: str, *, why: str, settings: Settings, console: Console) -> int:
+    """Take the artifact REF back; pull, resolve and deploy refuse it at once, and say why."""
     registry = registry_of(settings)
     artifact = registry.resolve(ref)
-    promotion.revoke(registry, artifact, reason)
-    said = f"{artifact} revoked: {reason}"
-    console.answer({"artifact": str(artifact), "revoked": reason}, said)
+    promotion.revoke(registry, artifact, why)
+    said = f"{artifact} revoked: {why}"
+    console.answer({"artifact": str(artifact), "revoked": why}, said)
     return ExitCode.OK
