@@ -43,7 +43,8 @@ def table_lines(
     beside = list(range(len(header)))
     while width is not None and len(beside) > 1 and _total(sizes, beside) > width:
         beside.remove(max(beside[1:], key=lambda n: sizes[n]))
-    for row in (header, *rows) if any(header) else rows:
+    named = any(header) and (len(beside) > 1 or len(header) == 1)  # else each cell has its name
+    for row in (header, *rows) if named else rows:
         yield (" " * _GAP).join(row[n].ljust(sizes[n]) for n in beside).rstrip()
         under = [n for n in range(len(header)) if n not in beside and row[n] not in {"", "-"}]
         if under and row is not header:

@@ -238,6 +238,8 @@ def _line(level: Mapping[str, Any]) -> str:
         text += f", first token {first['value'] * 1000:,.0f} ms"
     if gap:
         text += f", between tokens {gap['value'] * 1000:,.1f} ms"
+    if not level["latency"]["mean"]:
+        text += "; no whole answer came: measure for more --seconds"
     if level["error_rate"]:
         text += f", {level['error_rate']:.1%} errors"
     return text + (" (the load generator is saturated)" if level["generator"]["saturated"] else "")

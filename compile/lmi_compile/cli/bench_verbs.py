@@ -200,7 +200,9 @@ def _show(console: Console, found: Mapping[str, Any], comparison: Mapping[str, A
         )
         for level in found["levels"]
     ]
-    console.table(f"{found['asked']['subject']}, knee at {found['knee']}", header, rows)
+    console.table(found["asked"]["subject"], header, rows)
+    if found["knee"] is not None:
+        console.line(f"most throughput for its latency, the knee: concurrency {found['knee']}")
     if comparison is None:
         return
     for row in comparison["rows"]:

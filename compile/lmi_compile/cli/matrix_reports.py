@@ -104,6 +104,7 @@ def report(console: Console, run: Run, outcomes: tuple["Outcome", ...]) -> int:
     for outcome in outcomes:
         if outcome.error is not None:
             console.line("")
+            console.line(f"{outcome.name}:")
             console.error(outcome.error)
     code = exit_code(outcomes)
     console.line(counted(outcomes))

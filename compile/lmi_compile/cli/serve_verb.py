@@ -79,11 +79,12 @@ def serve(
     url = f"http://{host}:{listener.getsockname()[1]}"
     tree, manifest = checked_tree(registry_of(settings), artifact, settings.cache_dir, console)
     console.line(f"{manifest.name}: {len(manifest.files)} files, every byte as the manifest says")
+    console.line(f"{manifest.name}: loading")
 
     def ready(model: "Model") -> None:
         console.line(
             f"{model.name}: {model.max_batch_size} at a time, {model.takes}, "
-            f"{model.threads} threads"
+            f"threads: {model.threads}"
         )
         if console.as_json:
             console.json({"url": url, "artifact": f"{manifest.name}@{manifest.digest}"})
