@@ -85,7 +85,7 @@ def load(
     """
     logging.disable_progress_bar()
     owners = _weight_owners(directory)
-    tokenizer = _load_tokenizer(directory, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(directory, trust_remote_code=trust_remote_code)
     model, report = from_pretrained(
         AutoModelForCausalLM, directory, trust_remote_code=trust_remote_code, dtype=dtype
     )
@@ -166,7 +166,12 @@ def _weight_owners(directory: Path) -> dict[str, Path]:
     return owners
 
 
-def _load_tokenizer(directory: Path, *, trust_remote_code: bool) -> Tokenizer:
+def load_tokenizer(directory: Path, *, trust_remote_code: bool) -> Tokenizer:
+    """The tokenizer of a directory; transformers would make an empty one where there is none.
+
+    Raises:
+        ModelUnreadable: There is no tokenizer.json, or it cannot be read.
+    """
     path = directory / "tokenizer.json"
     if not path.is_file():
         why = "there is no such file (the served model needs it too)"

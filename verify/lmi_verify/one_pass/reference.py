@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw  # as above
 from safetensors.torch import save_file  # noqa: TID253 - as above
 
 from lmi_verify.errors import LimitsTooSmall, ModelUnreadable
-from lmi_verify.huggingface import first_line, from_pretrained
+from lmi_verify.huggingface import first_line, from_pretrained, load_tokenizer
 from lmi_verify.jsonread import JSONValue
 from lmi_verify.one_pass.heads import Head, head_named
 from lmi_verify.prompts import file_digest, load_prompts
@@ -121,12 +121,7 @@ def _texts(
 ) -> tuple[list[dict[str, JSONValue]], list[dict[str, torch.Tensor]]]:
     if longest < _LEAST_TOKENS:
         raise LimitsTooSmall(longest, longest)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            source, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except Exception as error:  # the tokenizers library raises plain Exception
-        raise ModelUnreadable(source / "tokenizer.json", first_line(error)) from error
+    tokenizer: Any = load_tokenizer(source, trust_remote_code=trust_remote_code)
     chosen = [prompt for prompt in load_prompts(version).prompts if prompt.text.strip()][:_TEXTS]
     given = []
     for prompt in chosen:
