@@ -55,12 +55,13 @@ def test_the_page_marks_where_a_greedy_text_differs(regression: Verdict) -> None
 
 
 def test_what_a_recipe_means_for_serving_is_noted(regression: Verdict) -> None:
-    notes = remarks_on({"backend": "aoti", "quantization": {"method": "fp8"}})
+    recipe = {"backend": "aoti", "target": {"cpu": "any"}, "quantization": {"method": "fp8"}}
+    notes = remarks_on(recipe)
     assert ["slower than float32" in note for note in notes] == [True]
     assert notes[0] in _Parsed(page(regression, "some-model", (), notes)).words
     assert "slower than float32" in markdown("some-model", regression, notes)
-    assert not remarks_on({"backend": "aoti", "quantization": {"method": "none"}})
-    assert not remarks_on({"backend": "unknown", "quantization": {"method": "fp8"}})
+    for other in ({"quantization": {"method": "none"}}, {"target": {}}, {"backend": "unknown"}):
+        assert not remarks_on(recipe | other)
 
 
 def test_the_page_asks_nothing_of_the_network(regression: Verdict) -> None:

@@ -108,9 +108,10 @@ def notes(order: Order) -> tuple[str, ...]:
 
 def remarks(recipe: Mapping[str, JSONValue]) -> tuple[str, ...]:
     """What the storage form means for whoever serves it."""
-    quantization = recipe.get("quantization")
+    target, quantization = recipe.get("target"), recipe.get("quantization")
+    on_cpu = isinstance(target, Mapping) and target.get("cpu") is not None
     method = quantization.get("method") if isinstance(quantization, Mapping) else None
-    return (SLOW_FP8,) if method == "fp8" else ()
+    return (SLOW_FP8,) if on_cpu and method == "fp8" else ()
 
 
 def preflight(order: Order) -> None:
