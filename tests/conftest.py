@@ -2,14 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 from compiled import build
 from hypothesis import HealthCheck, settings
+from lmi import Tiny
 from once import once
+
+if TYPE_CHECKING:
+    from s3servers import Server
 
 # Before anything imports torch: idle OpenMP threads spin, and two on a busy machine cost minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,7 +26,7 @@ settings.register_profile(
 )
 settings.load_profile("steady")
 # Session fixtures built once per run, the dearest first.
-_EXPENSIVE = ("smollm2", "tiny", "built_for_three")
+_EXPENSIVE = ("smollm2", "tiny", "built_for_three", "built_in_8_bits")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
@@ -34,6 +39,12 @@ def make_tiny_llama() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def tiny(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A random two-layer Llama, built once: its cache holds the compiled graphs."""
+    return once(tmp_path_factory, "tiny", lambda home: Tiny.build(home, make_tiny_llama))
+
+
+@pytest.fixture(scope="session")
 def built_for_three(
     make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
 ) -> SimpleNamespace:
@@ -43,6 +54,15 @@ def built_for_three(
         "aoti3",
         lambda root: build(root, make_tiny_llama(root / "model"), max_batch_size=3),
     )
+
+
+@pytest.fixture(scope="session")
+def seaweed_server() -> "Iterator[Server]":
+    """A real S3 server."""
+    from s3servers import seaweed  # noqa: PLC0415 - imports boto3
+
+    with seaweed() as running:
+        yield running
 
 
 class _Tally:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from s3servers import KEY, SECRET, Bucket, Server, moto, seaweed
+from s3servers import KEY, SECRET, Bucket, Server, moto
 
 
 @pytest.fixture(autouse=True)
@@ -13,12 +13,6 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(scope="session")
-def seaweed_server() -> Iterator[Server]:
-    with seaweed() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

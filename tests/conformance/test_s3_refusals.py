@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3servers import KEY, SECRET, Bucket, Server, seaweed
+from s3servers import KEY, READER, READERS_SECRET, SECRET, Bucket, Server
 
 from lmi_artifacts.errors import (
     ArtifactNotFound,
@@ -126,18 +126,6 @@ def test_urls_that_are_none(url: str, says: str) -> None:
     assert SECRET not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def limited() -> Iterator[Server]:
-    """A server with a second user, who may read and list, and write nothing."""
-    reader = {
-        "name": "reader",
-        "credentials": [{"accessKey": "reader", "secretKey": "readersecret1"}],
-        "actions": ["Read", "List"],
-    }
-    with seaweed((reader,)) as server:
-        yield server
-
-
 def sealed(folder: Path) -> Manifest:
     folder.mkdir()
     (folder / "file").write_bytes(b"x")
@@ -148,13 +136,12 @@ def sealed(folder: Path) -> Manifest:
 
 
 def test_a_reader_is_told_which_right_is_missing(
-    limited: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = Bucket(limited)
     manifest = sealed(tmp_path / "tree")
     ref = bucket.open().publish(tmp_path / "tree", manifest).ref
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "readersecret1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", READER)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", READERS_SECRET)
     assert bucket.open().pull(ref, tmp_path / "dest").fetched == 1
     with pytest.raises(RegistryMisconfigured, match="s3:PutObject is missing"):
         bucket.open().publish(tmp_path / "tree", manifest)

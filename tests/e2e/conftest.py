@@ -1,12 +1,13 @@
-"""The command with a home of its own, and the two models that flows are built on."""
+"""The command with a home of its own, and the real model that flows are built on."""
 
-from collections.abc import Callable, Iterator
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from lmi import Lmi, SmolLM2, Tiny
+from lmi import Lmi, SmolLM2
 from once import once
-from s3servers import Server, seaweed
+from s3servers import Server
 
 
 @pytest.fixture
@@ -15,16 +16,29 @@ def lmi(tmp_path: Path) -> Lmi:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
+def null(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """`null-demo`, built once: `lmi`, its home, and `built`, what `--json` printed."""
+
+    def make(home: Path) -> SimpleNamespace:
+        lmi = Lmi(home=home)
+        ended = lmi("null-demo", "--json")
+        assert ended.code == 0, ended.err
+        return SimpleNamespace(lmi=lmi, built=ended.json())
+
+    return once(tmp_path_factory, "null", make)
+
+
+@pytest.fixture
+def after_null(null: SimpleNamespace, lmi: Lmi) -> Lmi:
+    """The command in a home of its own where `null-demo` has been built."""
+    shutil.copytree(null.lmi.home, lmi.home, symlinks=True, dirs_exist_ok=True)
+    return lmi
+
+
+@pytest.fixture
+def server(seaweed_server: Server) -> Server:
     """A real S3 server."""
-    with seaweed() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def tiny(make_tiny_llama: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A random two-layer Llama, built once: its cache holds the compiled graphs."""
-    return once(tmp_path_factory, "tiny", lambda home: Tiny.build(home, make_tiny_llama))
+    return seaweed_server
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,17 @@
 """Runs the command as a user does, in a process of its own."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lmi_compile.cli.app import run
 
 PROGRAM = [sys.executable, "-m", "lmi_compile"]
 
@@ -24,6 +28,13 @@ class Ended:
         """The one JSON value on stdout."""
         (line,) = self.out.splitlines()
         return json.loads(line)
+
+
+def here(*arguments: str | Path) -> Ended:
+    """Run the command in this process: for what it says, where no step is run."""
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        code = run([str(argument) for argument in arguments])
+    return Ended(code=code, out=out.getvalue(), err=err.getvalue())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,22 +104,38 @@ class Tiny:
         lmi: the command, with a cache that holds the compiled graphs.
         built: what `--json` printed for the first build.
         said: what it said to people meanwhile.
+        left: the keys of the steps that a first try had finished when it was killed.
         make: makes another model of the same architecture, with other weights.
     """
 
     lmi: Lmi
     built: dict[str, Any]
     said: str
+    left: frozenset[str]
     make: Callable[..., Path]
 
     @classmethod
     def build(cls, home: Path, make: Callable[..., Path]) -> "Tiny":
+        """Build it at the second try: the first is killed inside the compiler."""
         lmi = Lmi(home=home)
         make(home / "model")
         recipe = write_recipe(home / "tiny.yaml", "./model")
+        killed = lmi.start(recipe.name, "--verbose")
+        for line in killed.stderr or ():
+            if "prefill: compiling" in line:
+                break
+        killed.kill()
+        killed.communicate()
+        left = frozenset(lmi.finished())
         ended = lmi(recipe.name, "--json")  # relative, as people write it
         assert ended.code == 0, ended.err
-        return cls(lmi=lmi, built=ended.json(), said=ended.err, make=make)
+        return cls(lmi=lmi, built=ended.json(), said=ended.err, left=left, make=make)
+
+    def steps(self) -> dict[str, Path]:
+        """The outputs of the build's steps, by name."""
+        plan = self.lmi("plan", self.lmi.home / "tiny.yaml", "--json").json()
+        folder = self.lmi.home / "cache" / "steps"
+        return {step["name"]: folder / step["key"] / "out" for step in plan["steps"]}
 
     def in_another_home(self, home: Path) -> Lmi:
         """The command with this cache and another output folder."""

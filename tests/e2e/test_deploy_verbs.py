@@ -30,7 +30,8 @@ def aws(server: Server, monkeypatch: pytest.MonkeyPatch) -> Any:
     return boto3.client("sagemaker", region_name="us-east-1")
 
 
-def test_the_way_to_an_endpoint(lmi: Lmi, server: Server, aws: Any) -> None:
+def test_the_way_to_an_endpoint(after_null: Lmi, server: Server, aws: Any) -> None:
+    lmi = after_null
     at = ("--registry", Bucket(server).url)
     built = lmi("null-demo", "--json", *at).json()
     demands = () if built["proof"] == "PROVEN" else ("--require", "verified")
@@ -62,7 +63,8 @@ def test_the_way_to_an_endpoint(lmi: Lmi, server: Server, aws: Any) -> None:
         assert "wrong weights" in refused.err
 
 
-def test_a_folder_is_nothing_that_sagemaker_reads(lmi: Lmi) -> None:
+def test_a_folder_is_nothing_that_sagemaker_reads(after_null: Lmi) -> None:
+    lmi = after_null
     built = lmi("null-demo", "--json").json()
     demands = () if built["proof"] == "PROVEN" else ("--require", "verified")
     ended = lmi("deploy", "null-demo", *INSTANCE, *IMAGE, *demands)

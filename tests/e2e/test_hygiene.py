@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lmi import Lmi, Tiny
@@ -201,8 +202,8 @@ def test_a_matrix_that_is_killed_leaves_nobody_behind_and_goes_on(lmi: Lmi) -> N
     assert {build["state"] for build in ended.json()["builds"]} == {"built"}
 
 
-def test_prune_says_what_would_go_and_then_does_it(lmi: Lmi) -> None:
-    lmi("null-demo")
+def test_prune_says_what_would_go_and_then_does_it(after_null: Lmi) -> None:
+    lmi = after_null
     asked = lmi("cache", "prune", "--max-size", "0b", "--json").json()
     assert len(asked["steps"]) == 7
     assert len(lmi.finished()) == 7
@@ -233,8 +234,8 @@ def test_a_log_is_bounded_with_its_beginning_and_its_end(lmi: Lmi) -> None:
     assert len(heard) > 50_000
 
 
-def test_the_record_of_a_step_is_whole(lmi: Lmi) -> None:
-    lmi("null-demo")
-    for key in lmi.finished():
-        record = json.loads((lmi.home / "cache" / "steps" / key / "step.json").read_bytes())
+def test_the_record_of_a_step_is_whole(null: SimpleNamespace) -> None:
+    assert null.lmi.finished()
+    for key in null.lmi.finished():
+        record = json.loads((null.lmi.home / "cache" / "steps" / key / "step.json").read_bytes())
         assert {"name", "seconds", "key"} <= set(record)

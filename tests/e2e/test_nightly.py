@@ -1,6 +1,7 @@
 """Nights of the same matrix: history, reports, quarantine, what changed since green."""
 
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -17,6 +18,22 @@ def nights(lmi: Lmi) -> Lmi:
     for name, extra in (("good", ""), ("bad", "publish: {registry: a-file}\n")):
         write(lmi, name, extra)
     return lmi
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Lmi:
+    """A home where the steps of both recipes have been built."""
+    lmi = Lmi(home=tmp_path_factory.mktemp("built"))
+    write(lmi, "good")
+    assert night(lmi).code == 0
+    return lmi
+
+
+@pytest.fixture
+def later(nights: Lmi, built: Lmi) -> Lmi:
+    """The two recipes, whose steps are finished."""
+    shutil.copytree(built.home / "cache", nights.home / "cache")
+    return nights
 
 
 def write(lmi: Lmi, name: str, extra: str = "", batch: int = 1) -> None:
@@ -74,10 +91,10 @@ def test_a_run_keeps_figures_times_sizes_and_the_log_of_what_failed(nights: Lmi)
     assert "a-file" in log.read_text("utf-8")
 
 
-def test_since_green_names_the_fields_that_changed(nights: Lmi) -> None:
-    assert night(nights).code == 9
-    write(nights, "good", batch=4)
-    ended = night(nights, "--since-green", "--dry-run")
+def test_since_green_names_the_fields_that_changed(later: Lmi) -> None:
+    assert night(later).code == 9
+    write(later, "good", batch=4)
+    ended = night(later, "--since-green", "--dry-run")
     changed = {one["name"]: one.get("changed_since_green") for one in ended.json()["builds"]}
     assert changed["bad"] == ["it was never green"]
     assert "compile: run.params.max_batch_size: 1 -> 4" in changed["good"]
@@ -85,31 +102,31 @@ def test_since_green_names_the_fields_that_changed(nights: Lmi) -> None:
     assert "changed since it was green" in ended.err
 
 
-def test_a_history_that_cannot_be_written_is_a_note_and_no_failure(nights: Lmi) -> None:
-    assert night(nights, "--select", "name=good").code == 0
-    records = nights.registry / "records"
-    records.rename(nights.registry / "elsewhere")
+def test_a_history_that_cannot_be_written_is_a_note_and_no_failure(later: Lmi) -> None:
+    assert night(later, "--select", "name=good").code == 0
+    records = later.registry / "records"
+    records.rename(later.registry / "elsewhere")
     records.write_text("a file where a folder should be")
-    ended = night(nights, "--select", "name=good")
+    ended = night(later, "--select", "name=good")
     assert ended.code == 0, ended.err
     assert "not in the history" in ended.err
 
 
-def test_a_report_that_cannot_be_written_is_exit_8_after_the_builds(nights: Lmi) -> None:
-    ended = night(nights, "--select", "name=good", "--junit", "/dev/full")
+def test_a_report_that_cannot_be_written_is_exit_8_after_the_builds(later: Lmi) -> None:
+    ended = night(later, "--select", "name=good", "--junit", "/dev/full")
     assert ended.code == 8
     assert "/dev/full" in ended.err
-    assert len(nights.artifacts()) == 1
+    assert len(later.artifacts()) == 1
 
 
-def test_the_dashboard_of_real_runs_says_what_broke(nights: Lmi) -> None:
-    write(nights, "bad")
-    assert night(nights).code == 0
-    write(nights, "bad", "publish: {registry: a-file}\n", batch=2)
-    assert night(nights).code == 9
-    assert nights("dashboard", "site").code == 0
-    page = (nights.home / "site" / "index.html").read_text("utf-8")
+def test_the_dashboard_of_real_runs_says_what_broke(later: Lmi) -> None:
+    write(later, "bad")
+    assert night(later).code == 0
+    write(later, "bad", "publish: {registry: a-file}\n", batch=2)
+    assert night(later).code == 9
+    assert later("dashboard", "site").code == 0
+    page = (later.home / "site" / "index.html").read_text("utf-8")
     assert "compile: run.params.max_batch_size: 1 -&gt; 2" in page
     assert "last green" in page
     assert 'href="verdicts/good.html"' in page
-    assert "ACCEPT" in (nights.home / "site" / "verdicts" / "good.html").read_text("utf-8")
+    assert "ACCEPT" in (later.home / "site" / "verdicts" / "good.html").read_text("utf-8")

@@ -1,7 +1,7 @@
 """The whole flow on the null backend, as a user meets it."""
 
 import json
-import shutil
+from types import SimpleNamespace
 
 import pytest
 from lmi import Lmi
@@ -10,10 +10,13 @@ pytestmark = pytest.mark.slow
 STEPS = ("model", "reference", "compile", "package", "candidate", "judge", "proof")
 
 
-def test_a_recipe_becomes_a_published_verified_proven_artifact(lmi: Lmi) -> None:
+def test_a_recipe_becomes_a_published_verified_proven_artifact(
+    lmi: Lmi, null: SimpleNamespace
+) -> None:
     built = lmi("null-demo", "--json")
     assert built.code == 0, built.err
     result = built.json()
+    assert result["artifact"] == null.built["artifact"]  # from another home's empty cache
     assert result["artifact"].startswith("null-demo@sha256:")
     assert (result["decision"], result["proof"], result["cached"]) == ("ACCEPT", "PROVEN", False)
     assert set(result["seconds"]) == set(STEPS)
@@ -24,26 +27,21 @@ def test_a_recipe_becomes_a_published_verified_proven_artifact(lmi: Lmi) -> None
     assert again == {**result, "cached": True, "seconds": {}}
 
 
-def test_a_plan_names_every_step_with_its_key_and_runs_nothing(lmi: Lmi) -> None:
+def test_a_plan_names_every_step_with_its_key_and_runs_nothing(
+    lmi: Lmi, null: SimpleNamespace
+) -> None:
     plan = lmi("plan", "null-demo", "--json").json()
     assert [step["name"] for step in plan["steps"]] == list(STEPS)
     for step in plan["steps"]:
         assert len(step["key"]) == 64
         assert {"call", "params", "env", "where", "needs"} <= set(step)
     assert lmi.finished() == set()
-    built = lmi("null-demo", "--json").json()
-    assert built["plan_key"] == plan["plan_key"]
-    assert lmi.finished() == {step["key"] for step in plan["steps"]}
+    assert null.built["plan_key"] == plan["plan_key"]
+    assert null.lmi.finished() == {step["key"] for step in plan["steps"]}
 
 
-def test_the_same_recipe_gives_the_same_artifact_from_empty_caches(lmi: Lmi) -> None:
-    first = lmi("null-demo", "--json").json()["artifact"]
-    shutil.rmtree(lmi.home / "cache")
-    shutil.rmtree(lmi.home / "out")
-    assert lmi("null-demo", "--json").json()["artifact"] == first
-
-
-def test_serve_time_knobs_change_the_artifact_and_run_no_step(lmi: Lmi) -> None:
+def test_serve_time_knobs_change_the_artifact_and_run_no_step(after_null: Lmi) -> None:
+    lmi = after_null
     plain = lmi("null-demo", "--json").json()
     tuned = lmi("null-demo", "--json", "--set", "runtime.predict_timeout=240").json()
     assert tuned["plan_key"] == plain["plan_key"]
@@ -70,7 +68,8 @@ def test_until_stops_there_and_publishes_nothing(lmi: Lmi) -> None:
     assert "compile" in wrong.err
 
 
-def test_consumers_list_show_pull_and_verify(lmi: Lmi) -> None:
+def test_consumers_list_show_pull_and_verify(after_null: Lmi) -> None:
+    lmi = after_null
     reference = lmi("null-demo").out.strip()
     assert lmi.artifacts() == [reference]
     shown = lmi("show", "null-demo").out.splitlines()
@@ -102,9 +101,9 @@ def test_consumers_list_show_pull_and_verify(lmi: Lmi) -> None:
     ids=["compiler", "network", "write"],
 )
 def test_a_handler_that_compiles_connects_or_writes_is_exit_6(
-    lmi: Lmi, sin: str, said: str
+    after_null: Lmi, sin: str, said: str
 ) -> None:
-    lmi("null-demo")
+    lmi = after_null
     tree = lmi.home / "tree"
     lmi("pull", "null-demo", tree)
     handler = tree / "model.py"
@@ -120,7 +119,8 @@ def test_a_handler_that_compiles_connects_or_writes_is_exit_6(
     assert "PROVEN" not in ended.err
 
 
-def test_a_served_file_that_is_gone_or_short_is_seen_on_a_cache_hit(lmi: Lmi) -> None:
+def test_a_served_file_that_is_gone_or_short_is_seen_on_a_cache_hit(after_null: Lmi) -> None:
+    lmi = after_null
     tree = lmi.home / lmi("null-demo", "--json").json()["path"]
     table = tree / "table.dat"
     table.chmod(0o644)
@@ -130,7 +130,8 @@ def test_a_served_file_that_is_gone_or_short_is_seen_on_a_cache_hit(lmi: Lmi) ->
     assert "table.dat" in ended.err
 
 
-def test_verify_on_a_cache_hit_rehashes_every_file(lmi: Lmi) -> None:
+def test_verify_on_a_cache_hit_rehashes_every_file(after_null: Lmi) -> None:
+    lmi = after_null
     tree = lmi.home / lmi("null-demo", "--json").json()["path"]
     table = tree / "table.dat"
     table.chmod(0o644)
@@ -141,7 +142,8 @@ def test_verify_on_a_cache_hit_rehashes_every_file(lmi: Lmi) -> None:
     assert "table.dat" in ended.err
 
 
-def test_several_recipes_give_one_object_a_line_and_9_when_part_failed(lmi: Lmi) -> None:
+def test_several_recipes_give_one_object_a_line_and_9_when_part_failed(after_null: Lmi) -> None:
+    lmi = after_null
     ended = lmi("null-demo", "no-such-recipe", "--json")
     good, bad = map(json.loads, ended.out.splitlines())
     assert good["decision"] == "ACCEPT"
@@ -172,8 +174,8 @@ def test_bad_words_get_a_clear_error_and_the_right_exit_code(
     assert (ended.code, said in ended.err) == (code, True), ended.err
 
 
-def test_why_names_the_field_that_differs(lmi: Lmi) -> None:
-    lmi("null-demo")
+def test_why_names_the_field_that_differs(after_null: Lmi) -> None:
+    lmi = after_null
     reasons = lmi("cache", "why", "null-demo", "--set", "shapes.max_input_len=8").out
     assert "compile: differs from" in reasons
     assert "run.params.max_input_len: 16 -> 8" in reasons

@@ -14,8 +14,9 @@ from lmi_compile.matrix.history import FORMAT
 
 @pytest.mark.slow
 def test_the_way_of_an_artifact(
-    lmi: Lmi, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    after_null: Lmi, server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    lmi = after_null
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     at = ("--registry", Bucket(server).url)

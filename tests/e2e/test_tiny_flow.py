@@ -1,6 +1,8 @@
 """The whole flow on a random two-layer Llama: really compiled, verified, proven, served."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,25 +71,46 @@ def test_the_same_directory_elsewhere_gives_the_same_artifact(tiny: Tiny, tmp_pa
     assert built["seconds"] == {}
 
 
-def test_every_served_file_matters_to_the_packaged_loader(tiny: Tiny, tmp_path: Path) -> None:
-    from lmi_compile.backends.aoti import candidate  # noqa: PLC0415 - light until here
-    from lmi_compile.errors import VerificationFailed  # noqa: PLC0415 - the same
+# What probes share is imported once; each file's absence is met by a process of its own.
+_WITHOUT = """
+import os, runpy, shutil, sys
+import safetensors.torch, tokenizers, torch
+package, prompts, place, *names = sys.argv[1:]
+for number, name in enumerate(["", *names]):
+    tree, out = f"{place}/tree{number}", f"{place}/out{number}"
+    shutil.copytree(package, tree, copy_function=os.link)
+    os.mkdir(out)
+    if name:
+        os.unlink(f"{tree}/{name}")
+    child = os.fork()
+    if child == 0:
+        os.chdir(tree)
+        sys.path.insert(0, tree)
+        sys.argv[1:] = ["--prompts", prompts, "--out", out]
+        code = 1
+        try:
+            runpy.run_module("lmi_aoti_runtime.probe", run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print("ENDED", code, os.path.exists(f"{out}/outputs.json"), name, flush=True)
+"""
 
-    keys = tiny.lmi("plan", tiny.lmi.home / "tiny.yaml", "--json").json()["steps"]
-    steps = {step["name"]: tiny.lmi.home / "cache" / "steps" / step["key"] / "out" for step in keys}
-    names = sorted(
-        path.relative_to(steps["package"]).as_posix()
-        for path in steps["package"].rglob("*")
-        if path.is_file()
-    )
-    for number, name in enumerate(names):
-        tree, out = tmp_path / f"tree{number}", tmp_path / f"out{number}"
-        shutil.copytree(steps["package"], tree)
-        (tree / name).unlink()
-        out.mkdir()
-        with pytest.raises(VerificationFailed):
-            candidate.run({}, {"package": tree, "reference": steps["reference"]}, out)
-        shutil.rmtree(tree)
+
+def test_every_served_file_matters_to_the_packaged_loader(tiny: Tiny, tmp_path: Path) -> None:
+    steps = tiny.steps()
+    package, reference = steps["package"], steps["reference"]
+    found = sorted(path for path in package.rglob("*") if path.is_file())
+    names = [path.relative_to(package).as_posix() for path in found]
+    told = subprocess.run(
+        [sys.executable, "-B", "-c", _WITHOUT, package, reference, tmp_path, *names],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout  # fmt: skip
+    ended = [line.split(maxsplit=3)[1:] for line in told.splitlines() if line.startswith("ENDED")]
+    assert ended[0] == ["0", "True"]
+    assert ended[1:] == [["1", "False", name] for name in names]
     assert len(names) > 10
 
 
@@ -100,7 +123,7 @@ def test_verify_against_the_recipe_judges_a_pulled_tree(tiny: Tiny, tmp_path: Pa
 
 
 def test_another_models_weights_are_a_regression_and_exit_5(tiny: Tiny, tmp_path: Path) -> None:
-    tiny.make(tmp_path / "other", seed=2)
+    tiny.make(tmp_path / "other", seed=1)  # as the fine-tune: its reference is there
     recipe = write_recipe(tmp_path / "other.yaml", "./other")
     ended = tiny.lmi("verify", tiny.built["artifact"], "--against", recipe)
     assert ended.code == 5, ended.err
@@ -108,20 +131,11 @@ def test_another_models_weights_are_a_regression_and_exit_5(tiny: Tiny, tmp_path
     assert "FAIL" in ended.err
 
 
-def test_kill_9_inside_the_compiler_leaves_nothing_and_resumes(tiny: Tiny, tmp_path: Path) -> None:
-    lmi = tiny.in_another_home(tmp_path)
-    shutil.copytree(tiny.lmi.home / "model", tmp_path / "model")
-    recipe = write_recipe(tmp_path / "killed.yaml", "./model", max_seq_len=80)
-    steps = {step["name"]: step["key"] for step in lmi("plan", recipe, "--json").json()["steps"]}
-    process = lmi.start(recipe, "--until", "compile", "--verbose")
-    for line in process.stderr or ():
-        if "prefill: compiling" in line:
-            break
-    process.kill()
-    process.communicate()
-    assert steps["compile"] not in lmi.finished()
-    resumed = lmi(recipe, "--until", "compile", "--json").json()
-    assert set(resumed["seconds"]) == {"compile"}
+def test_kill_9_inside_the_compiler_leaves_nothing_and_resumes(tiny: Tiny) -> None:
+    done = {name for name, out in tiny.steps().items() if out.parent.name in tiny.left}
+    assert done == {"fetch", "model", "reference"}
+    assert len(tiny.left) == len(done)
+    assert set(tiny.built["seconds"]) == tiny.steps().keys() - done
 
 
 def _cut(path: Path) -> None:

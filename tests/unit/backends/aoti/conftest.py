@@ -1,4 +1,4 @@
-"""One tiny Llama, really compiled once per session by the workers, each in its own process."""
+"""What the steps of the tiny Llama's build made, and the same model in 8 bits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from compiled import build, work
+from lmi import Tiny
+from once import once
 
 MakeLlama = Callable[..., Path]
 
@@ -18,9 +20,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(make_tiny_llama: MakeLlama, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    root = tmp_path_factory.mktemp("aoti")
-    return build(root, make_tiny_llama(root / "model"))
+def built(tiny: Tiny) -> SimpleNamespace:
+    steps = tiny.steps()
+    made = {name: steps[name] for name in ("compile", "weights", "package")}
+    return SimpleNamespace(model=tiny.lmi.home / "model", **made)
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +34,18 @@ def built_in_8_bits(
     import torch  # noqa: PLC0415 - only here
     from transformers import AutoModelForCausalLM  # noqa: PLC0415 - the same
 
-    root = tmp_path_factory.mktemp("aoti8")
-    model, text = make_tiny_llama(root / "model"), root / "text.txt"
-    text.write_text(" ".join(f"{number * 7919} things" for number in range(300)), encoding="utf-8")
-    params = {"num_samples": 8, "max_seq_len": 32, "seed": 1}
-    work("calibrate", params, {"model": model, "dataset": text}, root / "calibrate")
     form = {"method": "smoothquant", "activations": "per_token", "reduced_range": True}
-    done = build(root, model, {"calibrate": root / "calibrate"}, quantization=form)
-    original = AutoModelForCausalLM.from_pretrained(model).eval()
+
+    def make(root: Path) -> SimpleNamespace:
+        model, text = make_tiny_llama(root / "model"), root / "text.txt"
+        words = " ".join(f"{number * 7919} things" for number in range(300))
+        text.write_text(words, encoding="utf-8")
+        params = {"num_samples": 8, "max_seq_len": 32, "seed": 1}
+        work("calibrate", params, {"model": model, "dataset": text}, root / "calibrate")
+        return build(root, model, {"calibrate": root / "calibrate"}, quantization=form)
+
+    done = once(tmp_path_factory, "aoti8", make)
+    original = AutoModelForCausalLM.from_pretrained(done.model).eval()
 
     def logits(ids: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -140,8 +140,8 @@ def test_a_seed_decides_the_draws(answers: Answers) -> None:
     [
         ("not json", "not JSON"),
         ("wrong field", "parameters.temperature"),
-        ("too long", "this model takes at most 96"),
-        ("too many", "max_new_tokens is 1000: together more than this model's 128"),
+        ("too long", "this model takes at most 24"),
+        ("too many", "max_new_tokens is 1000: together more than this model's 96"),
         ("no body", "no body"),
     ],
 )
