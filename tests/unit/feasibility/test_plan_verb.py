@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from lmi import Ended, here
 
 import lmi_compile.feasibility.answer as module
 from lmi_recipes.catalog import catalog_names
@@ -17,17 +16,14 @@ SCHEMA = json.loads((Path(module.__file__).parent / "plan.schema.json").read_tex
 LLAMA = "llama-2-7b-float16-tp1-g5.2xlarge"
 
 
-def _run(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lmi_compile", *arguments, "--cache-dir", str(cache)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def _run(*arguments: str, cache: Path) -> Ended:
+    return here(*arguments, "--cache-dir", cache)
 
 
 def _plan(*arguments: str, cache: Path) -> tuple[int, dict[str, Any]]:
     ended = _run("plan", *arguments, "--json", cache=cache)
-    document: dict[str, Any] = json.loads(ended.stdout)
-    return ended.returncode, document
+    document: dict[str, Any] = ended.json()
+    return ended.code, document
 
 
 def test_the_schema_is_one() -> None:
@@ -73,14 +69,13 @@ def test_the_exit_code_follows_the_answer(
 
 def test_people_read_the_verdict_first_and_bars(tmp_path: Path) -> None:
     ended = _run("plan", LLAMA, "--set", "quantization.method=fp8", cache=tmp_path)
-    lines = ended.stderr.splitlines()
-    assert ended.returncode == 3
+    lines = ended.err.splitlines()
+    assert ended.code == 3
     assert lines[0] == "DOES NOT FIT"
     assert "FP8 needs Ada, Hopper or newer (sm_89); A10G is sm_86" in lines[1]
-    assert "Traceback" not in ended.stderr
     fine = _run("plan", LLAMA, cache=tmp_path)
-    assert fine.stderr.splitlines()[0] == "fits"
-    bars = re.findall(r"^  (.{16}) ([#.]{20}) ", fine.stderr, re.MULTILINE)
+    assert fine.err.splitlines()[0] == "fits"
+    bars = re.findall(r"^  (.{16}) ([#.]{20}) ", fine.err, re.MULTILINE)
     assert [name.strip() for name, _ in bars] == [
         "weights", "kv cache", "activations", "logits", "runtime reserve", "together",
     ]  # fmt: skip
@@ -98,30 +93,29 @@ def test_a_price_gives_a_cost(tmp_path: Path) -> None:
 
 def test_all_targets_is_a_matrix(tmp_path: Path) -> None:
     ended = _run("plan", LLAMA, "--all-targets", "--json", cache=tmp_path)
-    document = json.loads(ended.stdout)
+    document = ended.json()
     jsonschema.validate(document, SCHEMA["$defs"]["all_targets"])
     rows = document["targets"]
-    assert (ended.returncode, len(rows)) == (0, 63)
+    assert (ended.code, len(rows)) == (0, 63)
     assert {row["fits"] for row in rows} == {True, False, None}
     shown = _run("plan", LLAMA, "--all-targets", cache=tmp_path)
-    assert len(re.findall(r"^  ml\.", shown.stderr, re.MULTILINE)) == 63
+    assert len(re.findall(r"^  ml\.", shown.err, re.MULTILINE)) == 63
 
 
 def test_the_picture_is_one(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     picture = tmp_path / "out.png"
     ended = _run("plan", LLAMA, "--plot", str(picture), cache=tmp_path)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.code == 0, ended.err
     assert picture.read_bytes().startswith(b"\x89PNG")
     nowhere = _run("plan", LLAMA, "--plot", str(tmp_path / "no" / "out.png"), cache=tmp_path)
-    assert nowhere.returncode == 8
-    assert "cannot be written" in nowhere.stderr
+    assert nowhere.code == 8
+    assert "cannot be written" in nowhere.err
 
 
 def test_targets_are_listed_and_filtered() -> None:
     def listed(*arguments: str) -> list[dict[str, Any]]:
-        command = [sys.executable, "-m", "lmi_compile", "targets", *arguments, "--json"]
-        found: list[dict[str, Any]] = json.loads(subprocess.check_output(command))
+        found: list[dict[str, Any]] = here("targets", *arguments, "--json").json()
         return found
 
     assert len(listed()) == 63
@@ -135,9 +129,6 @@ def test_targets_are_listed_and_filtered() -> None:
 
 
 def test_an_unknown_target_ends_in_a_usage_error() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "lmi_compile", "targets", "ml.g5.2xlage"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 2
-    assert "did you mean ml.g5.2xlarge" in ended.stderr
+    ended = here("targets", "ml.g5.2xlage")
+    assert ended.code == 2
+    assert "did you mean ml.g5.2xlarge" in ended.err
