@@ -167,15 +167,6 @@ def test_a_step_asks_in_rays_words() -> None:
 
 
 @pytest.mark.slow
-def test_the_same_keys_and_bytes_as_here(cluster: Cluster, tmp_path: Path) -> None:
-    here = build(tmp_path / "home", "null-demo")
-    flags = ["--executor", "ray", "--ray-address", cluster.address]
-    there = build(tmp_path / "home", "null-demo", *flags, **ENV)
-    same_where_it_counts(here, there)
-    assert {ran["executor"] for ran in there.ran.values()} == {"ray"}
-
-
-@pytest.mark.slow
 def test_a_step_runs_where_its_hardware_is_and_only_transient_ends_are_tried_again(
     drive: Drive,
 ) -> None:

@@ -1,4 +1,7 @@
-"""The same recipe and toolchain give the same keys and bytes on the host and in a container."""
+"""The same recipe and toolchain give the same keys and bytes on the host and in a container.
+
+The null backend's are in test_matrix.py.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,23 +22,6 @@ from raycluster import ENV, ray_cluster
 SIMULATORS = Path(__file__).parents[2] / "simulators"
 IMAGE = "lmi-test/host:latest"
 pytestmark = pytest.mark.slow
-
-
-def test_null(engine: Engine, image_id: str, tmp_path: Path) -> None:
-    name = toolchain_with_image(tmp_path / "toolchains", "null", IMAGE, image_id)
-    arguments = ["--toolchains", tmp_path / "toolchains", "--set", f"toolchain={name}"]
-    here = build(tmp_path / "home", "null-demo", *arguments)
-    flags = container_flags(host_mounts())
-    there = build(tmp_path / "home", "null-demo", *arguments, *flags, DOCKER_HOST=engine.url)
-    same_where_it_counts(here, there)
-    assert here.ran["compile"] == {"executor": "local"}
-    assert there.ran["compile"] == {
-        "executor": "container",
-        "image": image_id,
-        "digests": [image_id],
-    }
-    assert there.ran["model"] == {"executor": "local"}
-    assert engine.names() == []
 
 
 @pytest.mark.scale

@@ -145,7 +145,7 @@ def _outputs(made: Path, tmp_path: Path, family: str, checkpoint: Path) -> dict[
     for name in ("checkpoint-reference", "checkpoint-candidate", "verdict"):
         places[name] = tmp_path / name
         places[name].mkdir()
-    asked = {"trust_remote_code": False, "windows": 8}
+    asked = {"trust_remote_code": False, "windows": 2}
     evaluation.run(asked, places, places["checkpoint-reference"])
     candidate.run({"format": "none"}, places, places["checkpoint-candidate"])
     params = {"dtype": "float16", "method": "none", "gates": {}, "shows": []}

@@ -126,8 +126,15 @@ def handler(
     return load
 
 
-KINDS = tuple(TASKS)
-CASES = [*((kind, False) for kind in KINDS), ("bert", True)]
+# Whole builds of the others are like these two's: `make families`.
+ALIKE = {"roberta", "vit"}
+KINDS = [
+    pytest.param(kind, marks=[pytest.mark.families] if kind in ALIKE else []) for kind in TASKS
+]
+CASES = [
+    *(pytest.param(*kind.values, False, marks=kind.marks) for kind in KINDS),
+    ("bert", True),
+]
 
 
 @pytest.mark.parametrize(("kind", "inf1"), CASES)
