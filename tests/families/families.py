@@ -1,6 +1,6 @@
 """Every family of the embedded backend, small and random: exported, compiled, run, compared.
 
-    python tests/families/families.py [--only NAME]... [--export-only] [--write]
+    python tests/families/families.py [--only NAME]... [--export-only] [--write] [--turn]
 
 For each decoder: a prompt through prefill, then 32 tokens through decode, once with the traced
 graphs and once with the compiled libraries; logits of every position and the greedy tokens against
@@ -19,9 +19,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 from family_configs import DECODERS, Family
-from family_runs import right, tried
+from family_runs import COMPILED, right, tried
 from one_pass import KINDS
 from one_pass_runs import tried_one_pass
+from turn import some_of_this_commit
 
 _KEPT = ROOT / "docs" / "families.json"
 _PAGE = ROOT / "docs" / "families.md"
@@ -31,7 +32,8 @@ _HEAD = """# Model families on the embedded backend
 
 Small random models. A cell is the largest error against the Hugging Face model run eagerly in
 float32, relative to its largest output. Made by `make families`, a row at a time; each names the
-commit and the day of its run.
+commit and the day of its run. `make test` traces every decoder and compiles four, others for each
+commit: `python tests/families/families.py --turn` names them.
 
 ## Decoders
 
@@ -79,7 +81,11 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--export-only", action="store_true")
     parser.add_argument("--write", action="store_true")
+    parser.add_argument("--turn", action="store_true", help="name what make test compiles now")
     chosen = parser.parse_args()
+    if chosen.turn:
+        print(*(one.shown for one in some_of_this_commit(COMPILED, 4)), sep="\n")
+        return 0
     asked = ["git", "rev-parse", "--short=12", "HEAD"]
     commit = subprocess.run(
         asked, cwd=ROOT, capture_output=True, text=True, check=True
