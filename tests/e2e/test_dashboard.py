@@ -42,6 +42,7 @@ def test_it_asks_nothing_of_the_network_and_never_scrolls_sideways(
     index: Path, browser: Any, width: int
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(120_000)
     asked: list[str] = []
     said: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -60,7 +61,7 @@ def test_it_asks_nothing_of_the_network_and_never_scrolls_sideways(
     assert "<b>not markup</b>" in text
     assert page.locator("svg.trend").count() > 10
     page.click("a:text-is('log')")
-    assert "the last words <of> a step" in page.inner_text("body")
+    page.get_by_text("the last words <of> a step").wait_for()
 
 
 def test_an_empty_history_says_how_to_write_one(lmi: Lmi) -> None:

@@ -43,6 +43,7 @@ _TRIES = 4
 _LOOK_SECONDS = 0.2
 _RECONSIDER_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
+_GONE_SECONDS = 20.0
 # The task's process or node is gone; the step itself said nothing.
 _GONE = (
     lost.WorkerCrashedError,
@@ -206,7 +207,7 @@ def _cancel(running: Any) -> None:
     if done:
         return
     ray.cancel(running, force=True)
-    ray.wait([running], timeout=_ANSWER_SECONDS)
+    ray.wait([running], timeout=_GONE_SECONDS)
 
 
 def _stays(step: Step) -> bool:

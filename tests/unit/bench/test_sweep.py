@@ -80,6 +80,7 @@ def _look(page: Path) -> None:
         )
         for width in (1280, 390):
             tab = browser.new_page(viewport={"width": width, "height": 800})
+            tab.set_default_timeout(120_000)
             asked: list[str] = []
             tab.on("request", lambda request, asked=asked: asked.append(request.url))
             tab.goto(page.as_uri())

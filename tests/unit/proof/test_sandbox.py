@@ -63,7 +63,9 @@ def test_a_tree_that_hangs_is_stopped_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     proof = prove(make_tree(_HANG), timeout_seconds=6)
     assert proof.decision == "REFUTED"
-    assert proof.reasons == ("it did not answer: ready, but stopped after 6 s",)
+    (reason,) = proof.reasons
+    assert reason.startswith("it did not answer: ")
+    assert reason.endswith("stopped after 6 s")
     assert _soon(lambda: not _processes(str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
     assert str(tmp_path) not in Path("/proc/mounts").read_text()

@@ -84,7 +84,7 @@ def test_fifty_megabytes_are_refused_before_they_are_read(tmp_path: Path) -> Non
     path = tmp_path / "large.yaml"
     with path.open("wb") as file:
         file.truncate(50_000_000)
-    start = time.process_time()
+    start = time.thread_time()
     with pytest.raises(RecipeUnreadable, match="is 50000000 bytes long"):
         read_recipe(path)
-    assert time.process_time() - start < 0.5  # parsing it would take minutes
+    assert time.thread_time() - start < 0.5  # parsing it would take minutes

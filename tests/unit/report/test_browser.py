@@ -36,6 +36,7 @@ def browser() -> Iterator[Browser]:
 
 def _open(browser: Browser, path: Path, width: int, scheme: str) -> Opened:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context.set_default_timeout(120_000)
     opened = Opened(context.new_page())
     opened.page.on("console", lambda said: opened.console.append(said.text))
     opened.page.on("pageerror", lambda error: opened.console.append(str(error)))
