@@ -7,7 +7,7 @@ in pieces; the index comes last, so what has an index is whole. Every byte is ve
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 
 from lmi_artifacts.errors import ArtifactsError
@@ -64,10 +64,46 @@ def share(registry: Registry, planned: PlannedStep, out: Path, say: Say) -> None
                 sizes.append(len(piece))
                 registry.add_record(_name(planned, f"{name}.{number}"), piece)
             files[name] = {"sha256": digest.hexdigest(), "pieces": sizes}
-        index = json.dumps({"format": _FORMAT, "files": files}, sort_keys=True).encode()
-        registry.add_record(_name(planned, "index.json"), index)
+        index = {"format": _FORMAT, "files": files, "needs": planned.ingredients.get("needs")}
+        data = json.dumps(index, sort_keys=True).encode()
+        registry.add_record(_name(planned, "index.json"), data)
     except (ArtifactsError, OSError) as error:
         say(f"golden outputs were not shared: {error}")
+
+
+def outlived(registry: Registry, live: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Give the records of golden outputs that nothing live needs: their pieces, and their indexes.
+
+    Remove the first before the second: a removal that was cut short is then found again.
+
+    An output stays while all steps that it was made of (the model's) are live. One whose index is
+    not there, cannot be read or does not say what it was made of stays, too.
+
+    Args:
+        registry: which holds them.
+        live: keys of the steps of what stays in it.
+
+    Raises:
+        RegistryUnavailable, RegistryTransient: the registry cannot be read.
+    """
+    names = registry.records("golden/")
+    indexes = tuple(
+        name
+        for name in names
+        if name.endswith("/index.json") and not _needs(registry.read_record(name)) <= set(live)
+    )
+    going = {name.removesuffix("index.json") for name in indexes}
+    whose = (name for name in names if name.rpartition("/")[0] + "/" in going)
+    return tuple(name for name in whose if name not in indexes), indexes
+
+
+def _needs(index: bytes | None) -> frozenset[str]:
+    """The keys of the steps that golden outputs were made of; none where nobody can tell."""
+    try:
+        needs = parse_json(index or b"")["needs"]
+    except (ValueError, KeyError, TypeError):
+        return frozenset()
+    return frozenset(map(str, needs.values())) if isinstance(needs, Mapping) else frozenset()
 
 
 def _read(registry: Registry, planned: PlannedStep, path: Path, file: dict[str, object]) -> bool:

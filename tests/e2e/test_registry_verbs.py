@@ -65,7 +65,7 @@ def test_the_way_of_an_artifact(
     assert json.loads(lmi("show", ref, "--json", *at).out)["revoked"] == "wrong"
 
 
-def test_gc_forgets_old_runs_and_takes_no_nonsense(lmi: Lmi, tmp_path: Path) -> None:
+def test_gc_forgets_what_is_old_and_takes_no_nonsense(lmi: Lmi, tmp_path: Path) -> None:
     at = ("--registry", str(tmp_path / "registry"))
     registry = open_registry(at[1])
     for flags in (("--keep-newest", "-1"), ("--older-than", "nan"), ("--keep-runs", "0")):
@@ -73,11 +73,12 @@ def test_gc_forgets_old_runs_and_takes_no_nonsense(lmi: Lmi, tmp_path: Path) -> 
     for number in (1, 2):
         run = {"format": FORMAT, "id": f"2026010{number}t000000z-0", "builds": []}
         registry.add_record(f"runs/{run['id']}.json", json.dumps(run).encode())
-    dry = lmi("gc", "--keep-runs", "1", *at)
-    assert (dry.out, dry.code) == ("records/runs/20260101t000000z-0.json\n", 0)
-    assert len(registry.records("runs/")) == 2, "a dry run removes nothing"
-    assert lmi("gc", "--keep-runs", "1", "--delete", "--json", *at).json() == {
-        "removed": ["records/runs/20260101t000000z-0.json"]
-    }
-    assert registry.records("runs/") == ("runs/20260102t000000z-0.json",)
+    registry.add_record("golden/1/index.json", b'{"needs": {"model": "gone"}}')
+    dry = lmi("gc", "--keep-runs", "1", "--golden", *at)
+    going = ["records/runs/20260101t000000z-0.json", "records/golden/1/index.json"]
+    assert (dry.out.split(), dry.code) == (going, 0)
+    assert len(registry.records("")) == 3, "a dry run removes nothing"
+    removed = lmi("gc", "--keep-runs", "1", "--golden", "--delete", "--json", *at)
+    assert removed.json() == {"removed": going}
+    assert registry.records("") == ("runs/20260102t000000z-0.json",)
     assert lmi("pull", "any", "", *at).code == 2

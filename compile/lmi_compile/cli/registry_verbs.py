@@ -1,6 +1,6 @@
 """Verbs on registries: resolve, diff, tag, mirror, gc."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
@@ -180,6 +180,8 @@ def mirror(
 )
 @click.option("--keep-runs", type=click.IntRange(1), metavar="N",
               help="Also remove the records of matrix runs before the newest N.")  # fmt: skip
+@click.option("--golden", is_flag=True,
+              help="Also remove golden outputs of models that nothing else here has.")  # fmt: skip
 @settings_options
 @voice_options
 def gc(
@@ -189,6 +191,7 @@ def gc(
     keep_newest: int | None,
     keep_days: float,
     keep_runs: int | None,
+    golden: bool,
     settings: Settings,
     console: Console,
 ) -> int:
@@ -199,6 +202,8 @@ def gc(
         found += _retire(registry, Retention(newest=keep_newest, days=keep_days), delete=delete)
     if keep_runs is not None:
         found += _forget(registry, keep_runs, delete=delete)
+    if golden:
+        found += _disown(registry, found, delete=delete)
     found += registry.collect_garbage(older_than=older_than, dry_run=not delete)
     told = {"removed" if delete else "would_remove": found}
     console.answer(told, *map(str, found))
@@ -210,7 +215,21 @@ def gc(
 def _forget(registry: Registry, keep: int, *, delete: bool) -> Sequence[JSONValue]:
     from lmi_compile.matrix.forgetting import outlived  # noqa: PLC0415 - a plain sweep needs none
 
-    parts = outlived(registry, keep)
+    return _drop(registry, outlived(registry, keep), delete=delete)
+
+
+def _disown(
+    registry: Registry, gone: Collection[JSONValue], *, delete: bool
+) -> Sequence[JSONValue]:
+    from lmi_compile.golden import outlived  # noqa: PLC0415 - a plain sweep needs none
+    from lmi_compile.matrix.forgetting import live_steps  # noqa: PLC0415 - as above
+
+    return _drop(registry, outlived(registry, live_steps(registry, gone)), delete=delete)
+
+
+def _drop(
+    registry: Registry, parts: Sequence[Sequence[str]], *, delete: bool
+) -> Sequence[JSONValue]:
     if delete:
         for names in parts:
             registry.remove_records(names)

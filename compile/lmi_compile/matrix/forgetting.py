@@ -1,9 +1,20 @@
 """Which records of old matrix runs may go: a rule for `gc`, that removes nothing by itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 
+from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.registry import Registry
-from lmi_compile.matrix.history import Run, log_start, plan_name, read_runs, run_name
+from lmi_compile.keys import step_key
+from lmi_compile.matrix.history import (
+    Run,
+    log_start,
+    plan_name,
+    read_runs,
+    remembered,
+    run_name,
+)
 from lmi_compile.matrix.outcome import GREEN
 
 
@@ -27,6 +38,29 @@ def outlived(registry: Registry, keep: int) -> tuple[tuple[str, ...], tuple[str,
     logs = [name for run in going for name in registry.records(log_start(run))]
     plans = sorted(_plans(going) - _plans(staying))
     return (*logs, *plans), tuple(map(run_name, going))
+
+
+def live_steps(registry: Registry, gone: Collection[JSONValue]) -> frozenset[str]:
+    """The keys of the steps that artifacts were made by, and of the plans that runs name.
+
+    Args:
+        registry: which holds them; an artifact that it refuses to read counts as none.
+        gone: artifacts and records (`records/NAME`) that a dry run has left there.
+
+    Raises:
+        RegistryUnavailable, RegistryTransient: the registry cannot be read.
+    """
+    live: set[str] = set()
+    for ref in (line.ref for line in registry.list()):
+        if str(ref) not in gone:
+            with suppress(ArtifactRefused):
+                live.update(registry.manifest(ref).steps.values())
+    for name in registry.records("plans/"):
+        if f"records/{name}" not in gone:
+            plan = remembered(registry, name.removeprefix("plans/").removesuffix(".json.gz"))
+            steps = (plan or {}).values()
+            live.update(step_key(one) for one in steps if isinstance(one, Mapping))
+    return frozenset(live)
 
 
 def _last_green(newest: Sequence[Run], older: Sequence[Run]) -> frozenset[object]:

@@ -139,8 +139,8 @@ def changed_fields(
     Returns:
         None where a plan is not remembered.
     """
-    old = _remembered(registry, before)
-    new = _ingredients(now) if isinstance(now, Plan) else _remembered(registry, now)
+    old = remembered(registry, before)
+    new = _ingredients(now) if isinstance(now, Plan) else remembered(registry, now)
     if old is None or new is None:
         return None
     found = [f"step {name} is gone" for name in old if name not in new]
@@ -187,7 +187,8 @@ def _plan_bytes(plan: Plan) -> bytes:
     return gzip.compress(canonical_json(_ingredients(plan)), mtime=0)
 
 
-def _remembered(registry: Registry, plan_key: str) -> dict[str, JSONValue] | None:
+def remembered(registry: Registry, plan_key: str) -> dict[str, JSONValue] | None:
+    """What entered the key of each step of a plan, or None where that is not known."""
     data = registry.read_record(plan_name(plan_key))
     try:
         found = parse_json(gzip.decompress(data)) if data else None

@@ -23,7 +23,7 @@ def planned() -> PlannedStep:
         run=Call(function="lmi_verify.reference:run"),
         outputs=("prompts.json", "outputs.safetensors"),
     )
-    return PlannedStep(step=step, key="ab" * 32, ingredients={})
+    return PlannedStep(step=step, key="ab" * 32, ingredients={"needs": {"model": "cd"}})
 
 
 @pytest.fixture
@@ -62,6 +62,9 @@ def test_what_was_shared_is_fetched_byte_for_byte(
     assert found
     assert files == {path.name: path.read_bytes() for path in made.iterdir()}
     assert "every byte verified" in said[0]
+    assert golden.outlived(registry, {"cd"}) == ((), ())
+    pieces, indexes = golden.outlived(registry, ())
+    assert {*pieces, *indexes} == set(registry.records("golden/"))
 
 
 def test_nothing_shared_is_no_golden(

@@ -1,13 +1,17 @@
 """Which records of old runs may go."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 from nights import BROKEN, QUARANTINED, build, write_nights
 
-from lmi_artifacts.digest import canonical_json
+from lmi_artifacts.digest import JSONValue, canonical_json
+from lmi_artifacts.manifest import Manifest
 from lmi_artifacts.registry import Registry, open_registry
-from lmi_compile.matrix.forgetting import outlived
+from lmi_compile import golden
+from lmi_compile.keys import step_key
+from lmi_compile.matrix.forgetting import live_steps, outlived
 from lmi_compile.matrix.history import FORMAT, last_green, read_log, read_runs
 
 
@@ -96,3 +100,35 @@ def test_thirty_nights_shrink_to_the_newest_and_the_last_green_ones(registry: Re
     for name in (BROKEN, QUARANTINED):
         assert last_green(runs, name) is not None
     assert registry.records("logs/"), "the newest run's log"
+
+
+def test_golden_outputs_stay_while_their_model_is_in_an_artifact_or_a_plan(
+    registry: Registry, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    manifest = Manifest(
+        name="any", recipe={}, toolchain={}, build_key="1", steps={"model": "built"}, serving={},
+        licence=None, simulated=False, files=(),
+    )  # fmt: skip
+    ref = str(registry.publish(tmp_path / "tree", manifest).ref)
+    step: JSONValue = {"run": {"function": "any:run"}}
+    registry.add_record("plans/1.json.gz", gzip.compress(canonical_json({"model": step})))
+    needs: dict[str, dict[str, JSONValue]] = {
+        "built": {"needs": {"model": "built"}},
+        "planned": {"needs": {"model": step_key({"run": {"function": "any:run"}})}},
+        "gone": {"needs": {"model": "gone"}},
+        "unsaid": {},
+    }
+    for name, index in needs.items():
+        registry.add_record(f"golden/{name}/outputs.json.0", b"{}")
+        registry.add_record(f"golden/{name}/index.json", canonical_json(index))
+    registry.add_record("golden/begun/outputs.json.0", b"{}")
+
+    def going(*gone: str) -> list[str]:
+        pieces, indexes = golden.outlived(registry, live_steps(registry, gone))
+        assert pieces == tuple(name.replace("index.json", "outputs.json.0") for name in indexes)
+        return [name.split("/")[1] for name in indexes]
+
+    assert going() == ["gone"]
+    assert going(ref) == ["built", "gone"]
+    assert going(ref, "records/plans/1.json.gz") == ["built", "gone", "planned"]
