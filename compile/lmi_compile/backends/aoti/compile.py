@@ -135,7 +135,8 @@ def _compile(
 
 
 def _calls_kernel(model: transformers.PreTrainedModel, batch: int) -> bool:
-    return batch > 1 or any(isinstance(each, quantised.Int8Linear) for each in model.modules())
+    reading = (quantised.Int8Linear, quantised.Fp8Linear)
+    return batch > 1 or any(isinstance(each, reading) for each in model.modules())
 
 
 def _graphs(batch: int) -> dict[str, linears.Rows]:

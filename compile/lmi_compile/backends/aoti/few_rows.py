@@ -26,7 +26,7 @@ def few_rows(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
     Args:
         x: float32 `[M, K]`, contiguous.
-        weight: float32, bfloat16 or int8 `[N, K]`, contiguous.
+        weight: float32, bfloat16, int8 or E4M3 `[N, K]`, contiguous.
 
     Returns:
         float32 `[M, N]`.

@@ -201,7 +201,10 @@ def two_in_one(numbers: torch.Tensor) -> torch.Tensor:
 
 
 class Fp8Linear(_Quantised):
-    """E4M3 weights and activations, multiplied in float32: no CPU kernel for them is fast.
+    """E4M3 weights and activations, multiplied in float32: no processor multiplies them.
+
+    Few rows go through our kernel, which reads the weights as they are stored; for many, they are
+    widened in whole.
 
     On a CUDA device the tensor cores multiply them as they are.
 
@@ -233,10 +236,10 @@ class Fp8Linear(_Quantised):
         if self.rows == "any":
             return _scaled_product(eighths, self.weight) * self.weight_scale
         rounded = eighths.float()
-        if self.rows == "one":
-            out = (rounded * self.weight.float()).sum(-1)[None]
-        else:
+        if self.rows == "many":
             out = torch.nn.functional.linear(rounded, self.weight.float())
+        else:
+            out = few_rows(rounded, self.weight)
         return out * self.weight_scale
 
 
