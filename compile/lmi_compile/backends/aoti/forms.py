@@ -18,8 +18,8 @@ GROUP = 32  # 4-bit weights that share a scale and a zero, along a row
 SCALE_WIDTH = 16  # of an FP8 cache: Inductor writes vectors of up to 8 numbers into the code
 
 SLOW_FP8 = (
-    "no CPU kernel for FP8 is fast, so E4M3 numbers are multiplied in float32: right and small, and"
-    " slower than float32"
+    "no CPU multiplies FP8, so E4M3 numbers are multiplied in float32: right and small; prefill,"
+    " which widens the weights first, is slower than float32"
 )
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 
