@@ -356,10 +356,9 @@ _TAIL = """
   exact on such processors, and near 8 bits in quality.
 - A control is the same package with weights that were not smoothed. The static one shows that the
   measurement sees damage, and that the gate refuses it.
-- FP8 is multiplied in float32, since no CPU multiplies it: right and small. Decode reads the weights
-  as they are stored, like int8's; prefill widens them first and is slower than float32. The FP8
-  cache holds keys and values in E4M3 with a scale per layer; prefill attends to what is stored, so
-  prefill and decode see the same numbers.
+- FP8 is multiplied in float32: right and small. Decode reads weights as they are stored, prefill
+  widens them first and is slower than float32. The FP8 cache holds keys and values in E4M3 with a
+  scale per layer; prefill attends to what is stored, so prefill and decode see the same numbers.
 """
 _SPLIT = """
 ## Split over processes
