@@ -201,12 +201,10 @@ def two_in_one(numbers: torch.Tensor) -> torch.Tensor:
 
 
 class Fp8Linear(_Quantised):
-    """E4M3 weights and activations, multiplied in float32: no processor multiplies them.
+    """E4M3 weights and activations, multiplied in float32: no CPU multiplies them.
 
     Few rows go through our kernel, which reads the weights as they are stored; for many, they are
-    widened in whole.
-
-    On a CUDA device the tensor cores multiply them as they are.
+    widened in whole. On a CUDA device the tensor cores multiply them as they are.
 
     Static: `input_factor` is one over the activation scale, the same number for every column; it
     is a vector because a single number would be compiled in.
