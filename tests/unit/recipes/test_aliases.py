@@ -1,21 +1,13 @@
 from pathlib import Path
 
 import pytest
+from minimal import MINIMAL
 
 from lmi_recipes import aliases
 from lmi_recipes.errors import RecipeInvalid
 from lmi_recipes.model import Recipe
 from lmi_recipes.reading import LoadedRecipe, parse_recipe
 from lmi_recipes.rules import field_paths
-
-MINIMAL = """\
-apiVersion: lmi-compile/v1
-name: small
-model: {id: org/model}
-backend: aoti
-toolchain: aoti-torch-2.13
-target: {cpu: x86-64-v3}
-"""
 
 
 def load(text: str) -> LoadedRecipe:

@@ -1,19 +1,12 @@
 from pathlib import Path
 
 import pytest
+from minimal import MINIMAL
 
 from lmi_recipes.errors import RecipeInvalid
 from lmi_recipes.problems import Mark, Problem, at, closest, shown
 from lmi_recipes.reading import parse_recipe
 
-MINIMAL = """\
-apiVersion: lmi-compile/v1
-name: small
-model: {id: org/model}
-backend: aoti
-toolchain: aoti-torch-2.13
-target: {cpu: x86-64-v3}
-"""
 SHA = "sha256: " + "a" * 64
 
 

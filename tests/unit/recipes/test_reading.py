@@ -3,18 +3,11 @@ import json
 from pathlib import Path
 
 import pytest
+from minimal import MINIMAL
 
 from lmi_recipes.reading import LoadedRecipe, parse_recipe, read_recipe
 
 HERE = Path(__file__).parent
-MINIMAL = """\
-apiVersion: lmi-compile/v1
-name: small
-model: {id: org/model}
-backend: aoti
-toolchain: aoti-torch-2.13
-target: {cpu: x86-64-v3}
-"""
 
 
 def load(text: str, *overrides: str) -> LoadedRecipe:

@@ -1,6 +1,8 @@
 """Encoders, T5, and vision models."""
 
-from lmi_compile.feasibility.families.parts import Sizes, Tensors, attention, mlp
+from dataclasses import replace
+
+from lmi_compile.feasibility.families.parts import Sizes, Tensors, attention, mlp, shape
 from lmi_compile.feasibility.fields import Fields
 from lmi_compile.feasibility.shape import Shape, Tensor, linear, norm, table
 
@@ -213,16 +215,6 @@ def _architecture(fields: Fields) -> str:
 
 
 def _encoder(fields: Fields, sizes: Sizes, tensors: Tensors, *, positions: int | None = 0) -> Shape:
-    return Shape(
-        model_type=fields.text("model_type", ""),
-        tensors=tensors,
-        layers=sizes.layers,
-        hidden=sizes.hidden,
-        heads=sizes.heads,
-        kv_heads=sizes.kv_heads,
-        head_dim=sizes.head_dim,
-        intermediate=sizes.intermediate,
-        vocabulary=0,
-        max_positions=sizes.max_positions if positions == 0 else positions,
-        generates=False,
-    )
+    most = sizes.max_positions if positions == 0 else positions
+    made = shape(fields, sizes, tensors, tied=False)
+    return replace(made, vocabulary=0, max_positions=most, generates=False)

@@ -1,5 +1,7 @@
 """GPT-2 and its relatives: learned positions, classic norms, plain MLPs."""
 
+from dataclasses import replace
+
 from lmi_compile.feasibility.families.parts import (
     Sizes,
     attention,
@@ -119,19 +121,9 @@ def opt(fields: Fields) -> Shape:
     affine = fields.flag("layer_norm_elementwise_affine", default=True)
     before = fields.flag("do_layer_norm_before", default=True)
     final = before and not fields.flag("_remove_final_layer_norm", default=False)
-    narrow = Sizes(
-        hidden=width,
-        layers=sizes.layers,
-        heads=sizes.heads,
-        kv_heads=sizes.kv_heads,
-        head_dim=sizes.head_dim,
-        intermediate=sizes.intermediate,
-        vocabulary=sizes.vocabulary,
-        max_positions=sizes.max_positions,
-    )
     count = 2 * sizes.layers + final if affine else 0
     tensors = (
-        *vocabulary(narrow, tied=tied),
+        *vocabulary(replace(sizes, hidden=width), tied=tied),
         Tensor("other", (sizes.max_positions or 0) + 2, sizes.hidden),
         *(linear("other", sizes.hidden, width, split="none", copies=2)
           if width != sizes.hidden else ()),
