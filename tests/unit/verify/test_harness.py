@@ -4,6 +4,7 @@ The library is a folder of its own in the environment; one process asks it every
 """
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,7 @@ def told(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             "HF_HUB_OFFLINE": "1",
             "HF_DATASETS_OFFLINE": "1",
             "OMP_NUM_THREADS": "1",
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         },
     )
     assert ended.returncode == 0, ended.stderr
