@@ -19,9 +19,9 @@ from measure import Run, alternate, print_table
 
 from lmi_compile.cli.options import registry_of, tools_of
 from lmi_compile.console import Console
-from lmi_compile.pipeline import Tools, run_steps
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.settings import load_settings
+from lmi_compile.stepping import Tools, run_steps
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Staging
 

@@ -10,9 +10,9 @@ from lmi_artifacts.reference import ArtifactRef
 from lmi_artifacts.statement import Statement
 from lmi_compile.attest import evidence_of
 from lmi_compile.events import Doing, Note
-from lmi_compile.pipeline import Tools
 from lmi_compile.plan import Plan
 from lmi_compile.seal import seal
+from lmi_compile.stepping import Tools
 from lmi_compile.workspace import disk_faults
 
 

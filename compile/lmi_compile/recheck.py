@@ -16,9 +16,9 @@ from lmi_artifacts.digest import JSONValue
 from lmi_compile.common_steps import gate_method
 from lmi_compile.errors import Unsupported
 from lmi_compile.events import StepFinished, StepLine, StepStarted
-from lmi_compile.pipeline import Tools, run_steps
 from lmi_compile.plan import Plan
 from lmi_compile.step import Call, Step
+from lmi_compile.stepping import Tools, run_steps
 from lmi_compile.workspace import Staging, stopwatch
 
 _PROMPTS = ("prompts.json", "prompts.safetensors")

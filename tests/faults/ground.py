@@ -17,9 +17,9 @@ from transformers import AutoConfig
 
 from lmi_compile.cli.options import registry_of, tools_of
 from lmi_compile.console import Console
-from lmi_compile.pipeline import run_steps
 from lmi_compile.plan import make_plan
 from lmi_compile.settings import load_settings
+from lmi_compile.stepping import run_steps
 from lmi_compile.survey import load, survey
 from lmi_verify import baseline
 from lmi_verify.jsonread import JSONValue

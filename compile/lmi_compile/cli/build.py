@@ -19,10 +19,11 @@ from lmi_compile.cli.reports import Told, print_briefly, print_proof, print_verd
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, exit_code_of, to_json
 from lmi_compile.executors.choose import Chosen
-from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, run_until
+from lmi_compile.pipeline import Build, NotAccepted, NotProven, run_until
 from lmi_compile.pipeline import build as build_plan
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.settings import Settings
+from lmi_compile.stepping import Tools
 from lmi_compile.survey import load, survey
 
 

@@ -24,11 +24,12 @@ from lmi_compile.cli.reports import print_layers, print_proof, print_verdict
 from lmi_compile.cli.trees import checked_tree
 from lmi_compile.console import Console
 from lmi_compile.errors import EnvironmentFault, ExitCode
-from lmi_compile.pipeline import NotAccepted, NotProven, Tools
+from lmi_compile.pipeline import NotAccepted, NotProven
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.proof.prove import prove as prove_tree
 from lmi_compile.recheck import compare_trees, explain_tree, verify_endpoint, verify_tree
 from lmi_compile.settings import Settings
+from lmi_compile.stepping import Tools
 from lmi_compile.survey import load, survey
 
 

@@ -13,7 +13,7 @@ from lmi_compile.settings import EXECUTORS, NAMES, PLACES, Settings, load_settin
 if TYPE_CHECKING:
     from lmi_artifacts.reference import ArtifactRef
     from lmi_artifacts.registry import Registry
-    from lmi_compile.pipeline import Tools
+    from lmi_compile.stepping import Tools
 
 Verb = Callable[..., int]
 
@@ -169,7 +169,7 @@ def standing(registry: "Registry", text: str) -> "ArtifactRef":
 def tools_of(settings: Settings, registry: "Registry", console: Console) -> "Tools":
     """Everything that a build works with."""
     from lmi_compile.executors.choose import Chosen  # noqa: PLC0415 - most verbs build nothing
-    from lmi_compile.pipeline import Tools  # noqa: PLC0415 - as above
+    from lmi_compile.stepping import Tools  # noqa: PLC0415 - as above
     from lmi_compile.workspace import Workspace  # noqa: PLC0415 - as above
 
     if hasattr(registry, "progress"):

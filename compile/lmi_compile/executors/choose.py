@@ -16,8 +16,8 @@ from lmi_compile.workspace import Staging
 if TYPE_CHECKING:
     from lmi_compile.executors.container import Containers
     from lmi_compile.executors.sagemaker import SageMakerJobs
-    from lmi_compile.pipeline import Execute
     from lmi_compile.plan import Plan
+    from lmi_compile.stepping import Execute
 
 
 class Chosen:

@@ -14,9 +14,10 @@ from lmi_compile.events import Doing, Event, Note, StepFinished, StepLine, StepS
 from lmi_compile.matrix.outcome import Came, Outcome
 from lmi_compile.matrix.planning import LAST, Planned
 from lmi_compile.matrix.schedule import Ended, Scheduler, Task
-from lmi_compile.pipeline import Build, Cancelling, Tools, finish, prepare, run_once, run_until
+from lmi_compile.pipeline import Build, finish, prepare, run_until
 from lmi_compile.plan import Plan, PlannedStep
 from lmi_compile.step import Resources, Step
+from lmi_compile.stepping import Cancelling, Tools, run_once
 from lmi_compile.workspace import Workspace, stopwatch
 
 DEVICE, NETWORK, MEMORY = "device", "network", "memory"

@@ -12,9 +12,10 @@ from lmi_artifacts.registry import open_registry
 from lmi_compile.errors import exit_code_of
 from lmi_compile.events import Event
 from lmi_compile.executors.local import run_step
-from lmi_compile.pipeline import Build, NotAccepted, NotProven, Tools, build
+from lmi_compile.pipeline import Build, NotAccepted, NotProven, build
 from lmi_compile.plan import Plan, make_plan
 from lmi_compile.step import Step
+from lmi_compile.stepping import Tools
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Staging, Workspace
 

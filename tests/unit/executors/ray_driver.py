@@ -19,10 +19,10 @@ from lmi_artifacts.registry import open_registry
 from lmi_compile.cli.app import _interrupt
 from lmi_compile.errors import CompileError, exit_code_of, to_failure
 from lmi_compile.executors.ray_cluster import RayCluster
-from lmi_compile.pipeline import Tools, run_steps
 from lmi_compile.plan import Plan, PlannedStep
 from lmi_compile.settings import load_settings
 from lmi_compile.step import Argv, Resources, Step
+from lmi_compile.stepping import Tools, run_steps
 from lmi_compile.workspace import Workspace
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from lmi_artifacts.registry import Registry, open_registry
 from lmi_compile.executors.local import run_step
-from lmi_compile.pipeline import Tools
 from lmi_compile.plan import Plan, make_plan
+from lmi_compile.stepping import Tools
 from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Workspace
 
