@@ -8,13 +8,8 @@ from lmi_artifacts.createmodel import image_of
 from lmi_artifacts.errors import ArtifactRefused
 from lmi_artifacts.images import Image, find_image
 from lmi_artifacts.manifest import Manifest
-from lmi_artifacts.static_proof import (
-    DJL,
-    StaticProof,
-    guess_contract,
-    newest_image,
-    prove_static,
-)
+from lmi_artifacts.static_proof import StaticProof, guess_contract, newest_image, prove_static
+from lmi_artifacts.static_rules import DJL
 from lmi_artifacts.tree import read_manifest
 from lmi_compile.console import Console
 from lmi_compile.errors import ExitCode, ProofFailed

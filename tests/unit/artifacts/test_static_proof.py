@@ -10,14 +10,8 @@ from lmi_artifacts.decisions import decide
 from lmi_artifacts.images import Image, find_image, images
 from lmi_artifacts.properties import format_properties
 from lmi_artifacts.releases import releases
-from lmi_artifacts.static_proof import (
-    CONTRACTS,
-    RULES,
-    guess_contract,
-    newest_image,
-    prove_static,
-    rules_of,
-)
+from lmi_artifacts.static_proof import CONTRACTS, guess_contract, newest_image, prove_static
+from lmi_artifacts.static_rules import RULES, rules_of
 
 PYTHON = {
     "engine": "Python",
