@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import boto3
 import pytest
@@ -18,6 +18,7 @@ from served import Answer, Served, serving
 
 LONG = {"inputs": "and the thing", "parameters": {"max_new_tokens": 120, "stop": ["@@@"]}}
 SHORT = {"inputs": "and the thing", "parameters": {"max_new_tokens": 2}}
+_TRIES = 9  # a worker that had its time while the test had none has answered
 
 
 @pytest.fixture(scope="module")
@@ -110,17 +111,31 @@ def test_a_full_queue_refuses_at_once_and_a_late_answer_is_a_504(narrow: Served)
 )
 def test_a_stream_that_is_late_says_so_at_its_end(narrow: Served, path: str, mark: bytes) -> None:
     body = {"prompt": "and", "max_tokens": 120} if "v1" in path else LONG
-    connection = narrow.connection()
-    with _Slowed(narrow) as slowed:
-        connection.request("POST", path, json.dumps({**body, "stream": True}))
-        response = connection.getresponse()
-        assert response.status == 200
-        slowed.pause()
-        told = response.read()
-    connection.close()
+    told = b""
+    for _ in range(_TRIES):
+        connection = narrow.connection()
+        with _Slowed(narrow) as slowed:
+            connection.request("POST", path, json.dumps({**body, "stream": True}))
+            response = connection.getresponse()
+            assert response.status == 200
+            slowed.pause()
+            told = response.read()
+        connection.close()
+        if b"no whole answer within 5 s" in told:
+            break
     assert b"no whole answer within 5 s" in told
     assert mark in told
     assert narrow.comes_to("lmi_requests_inside", 0)
+
+
+def _streamed_too_slowly(server: Served, client: Any) -> None:
+    body = json.dumps({**LONG, "stream": True}).encode()
+    for _ in range(_TRIES):
+        with _Slowed(server) as slowed:
+            done = client.invoke_endpoint_with_response_stream(EndpointName="tiny", Body=body)
+            slowed.pause()
+            with closing(done["Body"]):
+                list(done["Body"])
 
 
 def test_a_sagemaker_client_hears_of_a_stream_that_failed(narrow: Served) -> None:
@@ -131,12 +146,8 @@ def test_a_sagemaker_client_hears_of_a_stream_that_failed(narrow: Served) -> Non
         aws_access_key_id="test",
         aws_secret_access_key="test",  # noqa: S106 - a client wants one, the server reads none
     )
-    with _Slowed(narrow) as slowed, closing(client):
-        body = json.dumps({**LONG, "stream": True}).encode()
-        done = client.invoke_endpoint_with_response_stream(EndpointName="tiny", Body=body)
-        slowed.pause()
-        with closing(done["Body"]), pytest.raises(EventStreamError, match="within 5 s") as failed:
-            list(done["Body"])
+    with closing(client), pytest.raises(EventStreamError, match="within 5 s") as failed:
+        _streamed_too_slowly(narrow, client)
     assert failed.value.response["Error"]["Code"] == "ModelStreamError"
 
 

@@ -4,6 +4,8 @@ import json
 import random
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,9 +144,21 @@ def test_every_slot_is_used_to_the_last_position(
         _ask(batcher, _body(text, max_new_tokens=room + 1))
 
 
-def test_a_cancelled_request_frees_its_slot(batcher: Batcher) -> None:
+def test_a_cancelled_request_frees_its_slot(
+    service: Service, batcher: Batcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = threading.Event()
+    for name in ("decode", "step"):
+        real = getattr(service.graphs, name)
+
+        def held(*given: object, real: Callable[..., torch.Tensor] = real) -> torch.Tensor:
+            cancelled.wait(60)
+            return real(*given)
+
+        monkeypatch.setattr(service.graphs, name, held)
     promises = [_ask(batcher, _body("and", max_new_tokens=120)) for _ in range(6)]
     assert all(promise.cancel() for promise in promises)
+    cancelled.set()
     with pytest.raises(CancelledError):
         promises[0].result(5)
     assert len(_tokens(_ask(batcher, _body("and", max_new_tokens=3)).result(60))) == 3
