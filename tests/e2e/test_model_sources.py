@@ -1,6 +1,7 @@
-"""A model from a bucket and one from a hub go the whole way: fetched, compiled, judged, published.
+"""A model from a bucket and one from a hub go the whole way: fetched, judged, published.
 
-The graphs are the session's tiny Llama's: another source of the same weights compiles nothing.
+The graphs are the session's tiny Llama's: neither another source of the same weights nor a
+fine-tune compiles anything.
 """
 
 from pathlib import Path
@@ -50,8 +51,9 @@ def test_from_a_bucket_to_a_bucket(tiny: Tiny, bucket: Bucket, tmp_path: Path) -
     assert SECRET not in ended.err + ended.out + pulled.err
 
 
-def test_from_a_hub(tiny: Tiny, tmp_path: Path) -> None:
-    files = {path.name: path.read_bytes() for path in (tiny.lmi.home / "model").iterdir()}
+def test_a_fine_tune_from_a_hub(tiny: Tiny, tmp_path: Path) -> None:
+    tuned = tiny.make(tmp_path / "tuned", seed=1)
+    files = {path.name: path.read_bytes() for path in tuned.iterdir()}
     hub = Hub(files | {"LICENSE": b"be good", "pytorch_model.bin": b"\x80\x04."})
     hub.gate = "private"
     lmi = tiny.in_another_home(tmp_path)
@@ -67,6 +69,7 @@ def test_from_a_hub(tiny: Tiny, tmp_path: Path) -> None:
     built = ended.json()
     assert (built["decision"], built["proof"]) == ("ACCEPT", "PROVEN")
     assert "compile" not in built["seconds"]
+    assert {"model", "reference", "weights", "package", "candidate"} <= set(built["seconds"])
     manifest = lmi("show", built["artifact"], "--json").json()["manifest"]
     assert COMMIT in str(manifest)
     assert "LICENSE" in {Path(file["path"]).name for file in manifest["files"]}
