@@ -1,9 +1,10 @@
-"""Reading typed fields out of parsed JSON while collecting every problem."""
+"""Reading typed fields out of parsed JSON while collecting every problem; writing what is read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from lmi_artifacts.digest import JSONValue
+from lmi_artifacts.digest import JSONValue, canonical_json
+from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
 
 _KINDS: Final = {
     dict: "an object",
@@ -14,6 +15,22 @@ _KINDS: Final = {
     float: "a number",
     type(None): "null",
 }
+
+
+def written(what: str, value: JSONValue, parse: Callable[[bytes], object]) -> bytes:
+    """Give canonical bytes, after reading them back as a stranger would.
+
+    Raises:
+        PackageInvalid: no reader would accept `what`; names every problem.
+    """
+    try:
+        data = canonical_json(value)
+        parse(data)
+    except ArtifactRefused as error:
+        raise PackageInvalid(what, error.problems) from None
+    except (TypeError, ValueError) as error:
+        raise PackageInvalid(what, [str(error)]) from None
+    return data
 
 
 class Fields:

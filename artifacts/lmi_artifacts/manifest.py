@@ -14,12 +14,11 @@ from lmi_artifacts.digest import (
     HEX64,
     Digest,
     JSONValue,
-    canonical_json,
     digest_bytes,
     read_canonical_json,
 )
-from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
-from lmi_artifacts.fields import Fields
+from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.fields import Fields, written
 from lmi_artifacts.paths import MANIFEST_NAME, path_problem, set_problems
 
 FORMAT_VERSION: Final = 2
@@ -116,15 +115,7 @@ class Manifest:
         Raises:
             PackageInvalid: no reader would accept this manifest; names every problem.
         """
-        what = f"the manifest of {self.name}"
-        try:
-            data = canonical_json(self.to_json())
-            Manifest.parse(data)
-        except ArtifactRefused as error:
-            raise PackageInvalid(what, error.problems) from None
-        except (TypeError, ValueError) as error:
-            raise PackageInvalid(what, [str(error)]) from None
-        return data
+        return written(f"the manifest of {self.name}", self.to_json(), Manifest.parse)
 
     @property
     def digest(self) -> Digest:

@@ -13,12 +13,11 @@ from lmi_artifacts.digest import (
     HEX64,
     Digest,
     JSONValue,
-    canonical_json,
     digest_bytes,
     read_canonical_json,
 )
-from lmi_artifacts.errors import ArtifactRefused, PackageInvalid
-from lmi_artifacts.fields import Fields
+from lmi_artifacts.errors import ArtifactRefused
+from lmi_artifacts.fields import Fields, written
 from lmi_artifacts.manifest import NAME
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
@@ -59,14 +58,7 @@ class Statement:
             PackageInvalid: no reader would accept this statement.
         """
         what = f"the {self.predicate_type} statement about {self.name}"
-        try:
-            data = canonical_json(self.to_json())
-            Statement.parse(data)
-        except ArtifactRefused as error:
-            raise PackageInvalid(what, error.problems) from None
-        except (TypeError, ValueError) as error:
-            raise PackageInvalid(what, [str(error)]) from None
-        return data
+        return written(what, self.to_json(), Statement.parse)
 
     @property
     def digest(self) -> Digest:

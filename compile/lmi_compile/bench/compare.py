@@ -24,7 +24,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     """Compare two reports at the concurrencies that both have.
 
     Returns:
-        `rows`, one for each concurrency and metric; `verdict`, the worst of them; `notes`, what
+        `rows`, one for each concurrency and metric; `change`, the worst of them; `notes`, what
         makes the two runs hard to compare.
     """
     one, two = (
@@ -33,7 +33,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     )
     rows = [row for at in sorted(one.keys() & two.keys()) for row in _rows(at, one[at], two[at])]
     found = {row["change"] for row in rows}
-    verdict = next((word for word in ("worse", "better") if word in found), "within noise")
+    change = next((word for word in ("worse", "better") if word in found), "within noise")
     keys = ("input_tokens", "output_tokens", "seconds")
     notes = [
         f"{key} differs: {before['asked'].get(key)} and {after['asked'].get(key)}"
@@ -47,7 +47,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     ]
     if not rows:
         notes.append("they have no concurrency in common")
-    return {"verdict": verdict, "rows": rows, "notes": notes}
+    return {"change": change, "rows": rows, "notes": notes}
 
 
 def _rows(at: int, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -77,7 +77,7 @@ def bench(
     _show(console, found, comparison)
     if console.as_json:
         console.json({**found, "comparison": comparison})
-    if comparison and comparison["verdict"] == "worse" and fail_on_worse:
+    if comparison and comparison["change"] == "worse" and fail_on_worse:
         what = "slower than the run before"
         raise VerificationFailed(what, fix="look at the rows that say worse")
     return ExitCode.OK

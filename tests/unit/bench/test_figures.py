@@ -100,10 +100,10 @@ def _report(seconds: float, latency: float, spread: float) -> dict[str, Any]:
 
 def test_a_slower_run_is_worse_and_a_faster_one_better() -> None:
     before = _report(60.0, 1.0, 0.1)
-    assert compare(before, _report(60.0, 2.0, 0.1))["verdict"] == "worse"
-    assert compare(before, _report(60.0, 0.5, 0.1))["verdict"] == "better"
+    assert compare(before, _report(60.0, 2.0, 0.1))["change"] == "worse"
+    assert compare(before, _report(60.0, 0.5, 0.1))["change"] == "better"
     same = compare(before, _report(60.0, 1.0, 0.1))
-    assert same["verdict"] == "within noise"
+    assert same["change"] == "within noise"
     assert {row["change"] for row in same["rows"]} == {"within noise"}
     assert same["notes"] == []
 
