@@ -273,7 +273,7 @@ def test_bytes_beyond_the_manifests_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_memory_stays_bounded(tree: Path) -> None:
     with (tree / "large").open("wb") as stream:
-        stream.truncate(256 * 2**20)
+        stream.truncate(160 * 2**20)
     program = (
         "import sys, pathlib\n"
         "from lmi_artifacts.bundle import write_tar_gz\n"

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,17 @@ def test_what_cannot_be_asked_is_refused(texts: Path, pictures: Path, tmp_path: 
         _referred(texts, tmp_path, "embedding", max_input_len=1)
     with pytest.raises(ModelUnreadable, match=r"tokenizer\.json"):
         _referred(make_encoder(tmp_path / "mute", "sentence"), tmp_path, "embedding")
+    blind = Path(shutil.copytree(pictures, tmp_path / "blind"))
+    (blind / "preprocessor_config.json").write_text('{"image_processor_type": "Nobodys"}')
     with pytest.raises(ModelUnreadable, match=r"preprocessor_config\.json"):
-        _referred(make_encoder(tmp_path / "blind", "vit"), tmp_path, "picture")
-    processor = pictures / "preprocessor_config.json"
-    (tmp_path / "blind" / processor.name).write_text('{"image_processor_type": "Nobodys"}')
-    with pytest.raises(ModelUnreadable, match=r"preprocessor_config\.json"):
-        _referred(tmp_path / "blind", tmp_path, "picture")
+        _referred(blind, tmp_path, "picture")
+    (blind / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelUnreadable, match=r"preprocessor_config\.json: there is no such file"):
+        _referred(blind, tmp_path, "picture")
 
 
-def test_a_model_that_computes_nan_is_refused(tmp_path: Path) -> None:
-    broken = add_image_processor(make_encoder(tmp_path / "broken", "vit"), size=32)
+def test_a_model_that_computes_nan_is_refused(pictures: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(pictures, tmp_path / "broken"))
     tensors = load_file(broken / "model.safetensors")
     tensors["classifier.bias"][0] = float("nan")
     save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
