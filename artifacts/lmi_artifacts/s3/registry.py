@@ -49,8 +49,6 @@ from lmi_artifacts.s3.tarpull import check_tar, fetch_tar, verify_stored_tar
 from lmi_artifacts.s3.upkeep import S3Upkeep
 from lmi_artifacts.statement import Statement
 
-_READERS = 8
-
 
 def _nothing(count: int) -> None:
     del count

@@ -123,6 +123,7 @@ def not_its_best(arrays: Arrays) -> None:
     [
         (leaked, "repeat_error_rel"),
         (told_twice_as_warm, "log_prob_error"),
+        (drawn_twice_as_warm, "draws_off"),
         (other_tokens, "token_mismatches"),
         (not_its_best, "choice_margin"),
     ],

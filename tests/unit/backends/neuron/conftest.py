@@ -18,7 +18,6 @@ from lmi_compile.survey import load, survey
 from lmi_compile.workspace import Workspace
 
 SIMULATORS = Path(__file__).parents[3] / "simulators" / "neuron"
-FIXTURES = Path(__file__).parents[3] / "fixtures"
 TOOLCHAINS = (SIMULATORS / "toolchains",)
 
 
