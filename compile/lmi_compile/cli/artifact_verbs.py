@@ -88,7 +88,7 @@ def _list_affected(
 @click.option("--create-model", is_flag=True, help="Print SageMaker's CreateModel request.")
 @click.option("--role", default=_ROLE, show_default=True, help="With --create-model.")
 @click.option("--instance-type", default="ml.c7i.4xlarge", show_default=True, help="As above.")
-@click.option("--image", help="As above: the container, where the toolchain names none.")
+@click.option("--image", help="As above: the image that serves it, where the toolchain names none.")
 @layout_option
 @settings_options
 @voice_options

@@ -29,7 +29,9 @@ from lmi_compile.settings import Settings
 if TYPE_CHECKING:
     from lmi_compile.deploy.sagemaker import Service
 
-image_option = click.option("--image", help="Container, where the toolchain's own is not wanted.")
+image_option = click.option(
+    "--image", help="The image that serves it, where the toolchain's own is not wanted."
+)
 environment_option = click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the container."
 )

@@ -32,7 +32,7 @@ from lmi_compile.settings import Settings
 @click.command()
 @click.argument("model")
 @click.option("--for", "machine", metavar="MACHINE", help="ml.g5.12xlarge, x86-64-v3, host, ...")
-@click.option("--container", help="Image reference, or a part of one, that will serve it.")
+@click.option("--image", "container", help="The image that serves it, or a part of its reference.")
 @click.option("--quantization", help="Method that it must have; `none` for unquantised.")
 @click.option("--tag", default="prod", show_default=True, help="Tag that promotions move.")
 @click.option("--require", default="verified,proven", show_default=True, help=DEMANDS)
