@@ -25,8 +25,8 @@ settings.register_profile(
     "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("steady")
-# Session fixtures built once per run, the dearest first.
-_EXPENSIVE = ("smollm2", "tiny", "built_for_three", "built_in_8_bits")
+# Session fixtures built once per run, the dearest first; the shortest files are the last one's.
+_EXPENSIVE = ("smollm2", "built_for_three", "built_in_8_bits", "tiny")
 _ALLOWED_SKIPS = Path(__file__).parent / "house" / "hardware_skips.txt"
 
 
@@ -107,24 +107,26 @@ class _Tally:
         print(f"{line} ({by_reason})" if by_reason else line)  # noqa: T201 - the last line
 
 
+@pytest.hookimpl(trylast=True)  # after what is left out of this run is gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts one file for each dear thing, so that it is being made; those that wait for it end.
 
     Two processes run the files in this order; the second would only wait for what the first makes.
+    At the end short files keep both busy.
     """
     makers: dict[str, str] = {}
-    waiting: set[str] = set()
+    waiting: dict[str, int] = {}
     for item in items:
         file = item.nodeid.partition("::")[0]
-        for name in _EXPENSIVE:
+        for place, name in enumerate(_EXPENSIVE, 1):
             if name in getattr(item, "fixturenames", ()):
                 makers.setdefault(name, file)
-                waiting.add(file)
+                waiting[file] = min(place, waiting.get(file, place))
     first = [makers[name] for name in _EXPENSIVE if name in makers]
 
     def turn(item: pytest.Item) -> int:
         file = item.nodeid.partition("::")[0]
-        return first.index(file) if file in first else len(first) + (file in waiting)
+        return first.index(file) if file in first else len(first) + waiting.get(file, 0)
 
     items.sort(key=turn)
 
