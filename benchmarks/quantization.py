@@ -171,7 +171,8 @@ def measured(cases: Sequence[Case], sources: Sources, before: dict[str, Any]) ->
     """All cases, one after the other, against one float32 model; what is known stays."""
     commit = before.get("about", {}).get("commit", "")
     kept = {row["title"]: row for row in before.get("rows", ()) if not row["missing"]}
-    known = kept if before.get("about") == about() else {}
+    here = before.get("about") == about()
+    known = {title: row for title, row in kept.items() if here and not row["commit"]}
     model = model_of(sources.cache)
     samples = list(windows(model, sources.text, 8, 256))
     reference = eager(model)
