@@ -171,8 +171,8 @@ def measured(cases: Sequence[Case], sources: Sources, before: dict[str, Any]) ->
     """All cases, one after the other, against one float32 model; what is known stays."""
     commit = before.get("about", {}).get("commit", "")
     kept = {row["title"]: row for row in before.get("rows", ()) if not row["missing"]}
-    here = before.get("about") == about()
-    known = {title: row for title, row in kept.items() if here and not row["commit"]}
+    here = {title: row for title, row in kept.items() if not row["commit"]}
+    known = here if before.get("about") == about() else {}
     model = model_of(sources.cache)
     samples = list(windows(model, sources.text, 8, 256))
     reference = eager(model)
@@ -387,11 +387,9 @@ def main() -> int:
     given = parser.parse_args()
     if not given.write:
         before = json.loads(given.out.read_bytes()) if given.out.is_file() else {}
-        results = measured(
-            [case for case in CASES if case.title not in given.skip],
-            Sources(given.cache, given.text, dict(given.artifact)),
-            before,
-        )
+        cases = [case for case in CASES if case.title not in given.skip]
+        sources = Sources(given.cache, given.text, dict(given.artifact))
+        results = measured(cases, sources, before)
         given.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(json.loads(given.out.read_bytes())), encoding="utf-8")
     return 0
