@@ -26,14 +26,12 @@ class Target:
         march: gcc's `-march`.
         simdlen: width in bits of the vectors that Inductor writes out.
         draft: the code around the loops is not optimised.
-        keeps_small: vectors of up to 8 numbers stay constants; else they become code.
         cuda: the graph runs on a CUDA device, whose kernels go into the library.
     """
 
     march: str
     simdlen: int
     draft: bool = False
-    keeps_small: bool = False
     cuda: bool = False
 
     def options(self, library: Path) -> dict[str, object]:
@@ -66,7 +64,8 @@ class Target:
             # two builds were alike; what a graph returns is measured, what it is given checked.
             "alignment_asserts": False,
             "size_asserts": False,
-            **({"always_keep_tensor_constants": True} if self.keeps_small else {}),
+            # Else vectors of up to 8 numbers become code, and no checkpoint could bring them.
+            "always_keep_tensor_constants": True,
             **({"aot_inductor.embed_kernel_binary": True} if self.cuda else {}),
         }
 

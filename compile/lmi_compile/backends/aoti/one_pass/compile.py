@@ -100,7 +100,6 @@ def _target(given: Mapping[str, Any]) -> inductor.Target:
         march=str(given["march"]),
         simdlen=int(given["simdlen"]),
         draft=bool(given.get("draft")),
-        keeps_small=True,
     )
 
 
