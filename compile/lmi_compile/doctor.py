@@ -152,7 +152,7 @@ def _modelopt() -> Finding:
 
 def _devices() -> Iterator[Finding]:
     kinds: tuple[tuple[str, Callable[[], bool], str], ...] = (
-        ("CUDA device", Path("/dev/nvidiactl").exists, "TensorRT-LLM builds and probes here"),
+        ("CUDA device", Path("/dev/nvidiactl").exists, "TensorRT-LLM and aoti build for it here"),
         ("Neuron device", Path("/dev/neuron0").exists, "Neuron probes and partition here"),
     )
     for name, there, blocks in kinds:

@@ -112,7 +112,7 @@ def tied_names(model: PreTrainedModel) -> dict[str, str]:
 
 
 def _refuse_inlined_weights(exported: Exported, wanted: set[str]) -> None:
-    """Inductor writes vectors of up to 8 numbers into the code instead of asking for them."""
+    """Inductor may write vectors of up to 8 numbers into the code instead of asking for them."""
     signature = exported.program.graph_signature
     read = {
         node.name

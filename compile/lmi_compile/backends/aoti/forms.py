@@ -15,7 +15,7 @@ Activations: TypeAlias = Literal["float", "per_token", "static"]
 Cache: TypeAlias = Literal["auto", "fp8"]
 
 GROUP = 32  # 4-bit weights that share a scale and a zero, along a row
-SCALE_WIDTH = 16  # of an FP8 cache: Inductor writes vectors of up to 8 numbers into the code
+SCALE_WIDTH = 16  # of an FP8 cache: vectors of up to 8 numbers may become code
 
 SLOW_FP8 = (
     "no CPU multiplies FP8, so E4M3 numbers are multiplied in float32: right and small; prefill,"
