@@ -213,4 +213,4 @@ def _show(console: Console, found: Mapping[str, Any], comparison: Mapping[str, A
             )
     for note in comparison["notes"]:
         console.line(f"note: {note}")
-    console.line(f"compared with the run before: {comparison['verdict']}")
+    console.line(f"compared with the run before: {comparison['change']}")
