@@ -105,7 +105,7 @@ def _model(config: transformers.PreTrainedConfig, job: _Job) -> transformers.Pre
             swapped = linears.swap_linears(model) if job.sm is None else 0
         if job.form.cache == "fp8":
             slots.add_scales(model, len(job.shapes.cache))
-    note = job.form.note if job.sm is None else ""
+    note = job.form.note(cuda=job.target.cuda)
     say(f"{swapped} linear layers, quantisation: {job.form.method}. {note}".strip())
     return model
 
@@ -228,7 +228,7 @@ def _description(
         },
         "parallel": _parallel(job, splits),
         "quantization": job.form.to_json(),
-        "note": job.form.note,
+        "note": job.form.note(cuda=job.target.cuda),
         "packed": dict(constants.packed),
         "dtype": str(shapes.dtype).removeprefix("torch."),
         "slot_dtype": str(shapes.slot_dtype or shapes.dtype).removeprefix("torch."),

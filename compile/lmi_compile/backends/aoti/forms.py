@@ -49,10 +49,13 @@ class Form:
         """Whether the weights step needs ranges of activations."""
         return self.method == "smoothquant" or self.activations == "static" or self.cache != "auto"
 
-    @property
-    def note(self) -> str:
-        """What a user of the package should know; empty where there is nothing."""
-        return SLOW_FP8 if self.method == "fp8" else ""
+    def note(self, *, cuda: bool) -> str:
+        """What a user of the package should know; empty where there is nothing.
+
+        Args:
+            cuda: the graphs run on a CUDA device.
+        """
+        return SLOW_FP8 if self.method == "fp8" and not cuda else ""
 
     def to_json(self) -> dict[str, JSONValue]:
         """For a step's params and for `graphs.json`."""

@@ -7,9 +7,8 @@ from lmi_compile.backend import Order
 from lmi_compile.errors import EnvironmentFault, Unsupported
 from lmi_recipes.target import CpuTarget, load_cpu_target, load_instance
 
-# Of the processors that NVIDIA devices have beside them in EC2; Graviton's are left out (g5g).
+# Of the processors beside the NVIDIA devices of the instance types that recipes can name.
 _BESIDE_GPUS = "x86-64-v3"
-_ARM = "g5g"
 _DRIVER = Path("/dev/nvidiactl")
 CUDA_NOTE = (
     "for a CUDA device: written against torch's sources, and NOBODY HAS RUN IT on a device yet"
@@ -56,7 +55,7 @@ def machine_of(order: Order) -> Machine:
         return Machine(cpu=order.cpu)
     name = str(order.recipe.target.instance_type)
     device = load_instance(name).accelerator
-    if device is None or device.sm is None or _ARM in name:
+    if device is None or device.sm is None:
         what = f"target {name}: the aoti backend compiles for x86-64 CPUs and NVIDIA devices"
         raise Unsupported(what, fix="write target: {cpu: x86-64-v3}")
     if device.sm not in builds_for.sm:

@@ -27,9 +27,9 @@ from lmi_compile.step import Call, Resources, Step
 
 READS_MODEL = True
 _BACKEND = "lmi_compile.backends.aoti"
+_ON_DEVICE = frozenset({"compile", "candidate", "tasks-candidate", "proof"})
 # What runs compiled code, or runs the model in the versions that the key names; a toolchain with
 # an image has them there and nowhere else.
-_ON_DEVICE = frozenset({"compile", "candidate", "tasks-candidate", "proof"})
 _IN_THE_IMAGE = frozenset({"calibrate", "compile", "candidate", "tasks-candidate", "proof"})
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from family_configs import SMALL
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from lmi_compile.backends.aoti import compile as compiling
 from lmi_compile.backends.aoti import export, linears, quantised, skeleton, slots
-from lmi_compile.backends.aoti.forms import PLAIN, Form, form_of
+from lmi_compile.backends.aoti.forms import PLAIN, SLOW_FP8, Form, form_of
 from lmi_compile.backends.aoti.machine import Gpu, Machine, machine_of, require_device
 from lmi_compile.backends.aoti.runtime.device import device_for
 from lmi_compile.backends.aoti.runtime.environment import RuntimeMismatch
@@ -20,17 +21,7 @@ from lmi_recipes.target import load_cpu_target
 RECIPE = "smollm2-135m-instruct-g5.xlarge"
 NO_SUCH_SM = 1  # an architecture that no device has
 FP8_CACHE = form_of("fp8", (), per_token=False, cache="fp8")
-LLAMA = {
-    "model_type": "llama",
-    "vocab_size": 128,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "tie_word_embeddings": True,
-}
+LLAMA = {**SMALL, "model_type": "llama", "tie_word_embeddings": True}
 BLOOM = {
     "model_type": "bloom",
     "vocab_size": 128,
@@ -168,6 +159,11 @@ def test_the_tensor_cores_product_is_the_one_that_a_cpu_computes() -> None:
         layer.rows = "any"
         found = layer(x)
     assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+
+
+def test_a_package_for_a_device_does_not_say_that_fp8_is_slow() -> None:
+    assert FP8_CACHE.note(cuda=False) == SLOW_FP8
+    assert FP8_CACHE.note(cuda=True) == PLAIN.note(cuda=False) == ""
 
 
 def test_a_width_that_tensor_cores_do_not_take_is_named() -> None:
